@@ -1,0 +1,58 @@
+"""The observability layer for Streamlit applications in production."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otel.trace_context import current_trace_id
+    from streamlit_extension.app import create_app
+    from streamlit_extension.endpoints.health import HealthCheckEndpoint
+    from streamlit_extension.health.checker import ComponentChecker
+    from streamlit_extension.health.model import HealthResponse, HealthStatus
+    from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler, ShutdownPhase
+    from streamlit_extension.utils.structured_logging import LogFormat, LogLevel, StructuredLogger
+
+__version__ = "0.1.0"
+
+#: Public name → module. Looked up at first use, so that importing this package inside a script costs nothing.
+_HOMES = {
+    "ComponentChecker": "streamlit_extension.health.checker",
+    "GracefulShutdownHandler": "streamlit_extension.utils.graceful_shutdown",
+    "HealthCheckEndpoint": "streamlit_extension.endpoints.health",
+    "HealthResponse": "streamlit_extension.health.model",
+    "HealthStatus": "streamlit_extension.health.model",
+    "LogFormat": "streamlit_extension.utils.structured_logging",
+    "LogLevel": "streamlit_extension.utils.structured_logging",
+    "ShutdownPhase": "streamlit_extension.utils.graceful_shutdown",
+    "StructuredLogger": "streamlit_extension.utils.structured_logging",
+    "create_app": "streamlit_extension.app",
+    "current_trace_id": "otel.trace_context",
+}
+
+__all__ = [
+    "ComponentChecker",
+    "GracefulShutdownHandler",
+    "HealthCheckEndpoint",
+    "HealthResponse",
+    "HealthStatus",
+    "LogFormat",
+    "LogLevel",
+    "ShutdownPhase",
+    "StructuredLogger",
+    "create_app",
+    "current_trace_id",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,320 @@
+"""The one composition root: `create_app` puts every room together around a Streamlit application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from otel.instrumentation.sqlalchemy import ENGINES, install_engine_discovery
+from otel.instrumentation.streamlit import INSTRUMENTOR, ScriptRun, in_script_thread
+from streamlit_extension import listeners
+from streamlit_extension.canary import Canary
+from streamlit_extension.control import ControlWatcher
+from streamlit_extension.endpoints.entitlement import Audience, Entitlement
+from streamlit_extension.endpoints.health import HealthCheckEndpoint, HealthRoutes, Message, Receive, Scope, Send
+from streamlit_extension.gate import Gate
+from streamlit_extension.health.model import CheckSpec, ServicePhase
+from streamlit_extension.health.script import ScriptHealth
+from streamlit_extension.health.service import HealthService
+from streamlit_extension.health.watchdog import Watchdog
+from streamlit_extension.lifecycle import Drain, Heartbeat, ManagementServer
+from streamlit_extension.settings import Settings, load_or_make_token, prepare_data_dir
+from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
+from streamlit_extension.utils.structured_logging import configure_logging
+
+_logger = logging.getLogger("streamlit_extension.app")
+
+
+def create_app(script_or_app: Any, *, settings: Settings | None = None) -> ObservableApp:
+    """Make a Streamlit application observable.
+
+    Arguments:
+        script_or_app: the path of a Streamlit script, a `st.App`, or another ASGI application that contains one.
+        settings: by default read from `observability.toml` and the environment.
+
+    Returns:
+        An ASGI application for uvicorn, `python launcher.py` (`app.run()`), `streamlit run` and
+        `streamlit-extension run`.
+
+    Raises:
+        RuntimeError: called from inside a Streamlit script.
+        TypeError: `script_or_app` is neither a path nor an application.
+        SettingsError: a setting is unknown or its value is not allowed.
+    """
+    if in_script_thread():
+        raise RuntimeError(
+            "create_app() was called from inside a Streamlit script, which runs again and again; call it in a "
+            "launcher (app = create_app('app.py')) or start the script with `streamlit-extension run`"
+        )
+    if isinstance(script_or_app, ObservableApp):
+        return script_or_app
+    return ObservableApp(_inner_app(script_or_app), settings or Settings.load())
+
+
+def _inner_app(script_or_app: Any) -> Any:
+    if isinstance(script_or_app, (str, Path)):
+        from streamlit.starlette import App
+
+        return App(script_or_app)
+    if callable(script_or_app):
+        return script_or_app
+    raise TypeError(
+        f"create_app() got {type(script_or_app).__name__}; "
+        "allowed are the path of a script, a st.App, or an ASGI application"
+    )
+
+
+class ObservableApp:
+    """A Streamlit application with its observability around it; all else is the inner application's own."""
+
+    def __init__(self, inner: Any, settings: Settings) -> None:
+        self._inner = inner
+        self.settings = settings
+        self.service = HealthService(version=settings.service_version, shared_failure=settings.health.shared_failure)
+        self.shutdown = GracefulShutdownHandler(
+            budget_s=settings.shutdown_budget_s, pre_drain_s=settings.pre_drain_s, exit_when_done=False
+        )
+        self._token: str | None = None
+        self._listeners = listeners.Listeners(self._find_addresses)
+        self._server: Any = None
+        self._own_addresses: Callable[[], list[str] | None] | None = None
+        self._management_socket: Any = None
+        self._management: ManagementServer | None = None
+        self._lifecycle: contextlib.AsyncExitStack | None = None
+        self._script_health = ScriptHealth()
+        self._canary: Canary | None = None
+        endpoint = HealthCheckEndpoint(service=self.service)
+        routes = HealthRoutes(
+            endpoint,
+            Entitlement(self._current_token, self._listeners.on_loopback, Audience(settings.health_details)),
+            prefixes=(settings.path_prefix,),
+            details=settings.management_port is None,
+        )
+        self.gate = Gate(inner, routes)
+        self.service.set_liveness(self._liveness_problem)
+        INSTRUMENTOR.instrument()
+        install_engine_discovery()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    # -- ASGI ---------------------------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI interface."""
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(scope, receive, send)
+            return
+        if self._lifecycle is None:  # mounted below another application, which keeps the lifespan to itself
+            await self._start()
+        await self.gate(scope, receive, send)
+
+    async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_started(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                try:
+                    await self._start()
+                except OSError as error:
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+            await send(message)
+
+        async def receive_stop() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self._stop()
+            return message
+
+        await self._inner(scope, receive_stop, send_started)
+
+    # -- start and stop -----------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        """Start what runs beside the application, once."""
+        if self._lifecycle is not None:
+            return
+        stack = self._lifecycle = contextlib.AsyncExitStack()
+        settings = self.settings
+        logs = configure_logging(
+            log_format=settings.log_format, log_level=settings.log_level, service=settings.service_name
+        )
+        stack.callback(logs.restore)
+        self._prepare_paths()
+        data_dir = prepare_data_dir(settings)
+        self._token = load_or_make_token(settings, data_dir)
+        self._start_checks(stack)
+        self._start_signals(stack)
+        await self._start_management(stack)
+        self._start_beats(stack, data_dir, logs)
+        self.service.start()
+        stack.callback(self.service.stop, 1.0)
+        self.service.set_phase(ServicePhase.SERVING)
+        _logger.info("serving", extra={"event": "app.started", "service_name": settings.service_name})
+
+    async def _stop(self) -> None:
+        """Stop what runs beside the application; also when a foreign server stops without having asked us."""
+        stack, self._lifecycle = self._lifecycle, None
+        if stack is None:
+            return
+        if not self.shutdown.stopping.is_set():
+            self.shutdown.bind_loop(asyncio.get_running_loop())
+            finished = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def run() -> None:
+                self.shutdown.shutdown_sequence("the server stopped")
+                loop.call_soon_threadsafe(finished.set)
+
+            threading.Thread(target=run, name="stx-shutdown", daemon=True).start()
+            await finished.wait()
+        self.service.set_phase(ServicePhase.STOPPED)
+        await stack.aclose()
+
+    def _prepare_paths(self) -> None:
+        """Answer below `server.baseUrlPath` too, which is known only once Streamlit has read its configuration."""
+        import streamlit
+
+        base = (streamlit.get_option("server.baseUrlPath") or "").strip("/")
+        prefix = self.settings.path_prefix
+        prefixes = (prefix, f"/{base}{prefix}") if base else (prefix,)
+        self.gate.routes.set_prefixes(prefixes)
+
+    def _start_checks(self, stack: contextlib.AsyncExitStack) -> None:
+        from streamlit_extension.health.wiring import register_checks
+
+        stack.callback(register_checks(self.service, self.settings, ENGINES))
+        self.service.register(CheckSpec("script", None))
+        INSTRUMENTOR.add_listener(self._on_run)
+        stack.callback(INSTRUMENTOR.remove_listener, self._on_run)
+
+    def _on_run(self, run: ScriptRun) -> None:
+        self._script_health = self._script_health.after(run)
+        if self._script_health.worked or self._script_health.consecutive_failures:
+            self.service.report("script", self._script_health.result(run.duration_s))
+
+    def _start_signals(self, stack: contextlib.AsyncExitStack) -> None:
+        server = self._server or listeners.foreign_uvicorn()
+        self._server = server
+        loop = asyncio.get_running_loop()
+        self.shutdown.bind_loop(loop)
+        previous = self.shutdown.register_signal_handlers() if _on_main_thread() else {}
+        stack.callback(self.shutdown.restore_signal_handlers)
+
+        def close_listeners() -> None:
+            for each in getattr(server, "servers", ()):
+                each.close()
+
+        def end_server() -> None:
+            if server is not None:
+                server.config.timeout_graceful_shutdown = 1
+                server.should_exit = True
+                return
+            for number, handler in previous.items():
+                if callable(handler):
+                    loop.call_soon_threadsafe(handler, number, None)
+                    return
+
+        drain = Drain(self.gate, self.service, INSTRUMENTOR, self.settings.pre_drain_s, close_listeners)
+        drain.install(self.shutdown)
+        self.shutdown.on_complete(end_server)
+        stack.callback(INSTRUMENTOR.refuse_new_runs, False)
+
+    async def _start_management(self, stack: contextlib.AsyncExitStack) -> None:
+        if self.settings.management_port is None:
+            return
+        self.open_management_port()
+        sock = self._management_socket
+        own = listeners.Listeners(lambda: listeners.addresses_of([sock]))
+        entitlement = Entitlement(self._current_token, own.on_loopback, Audience(self.settings.health_details))
+        routes = HealthRoutes(self.gate.routes.endpoint, entitlement, prefixes=self.gate.routes.prefixes)
+        self._management = ManagementServer(routes, sock)
+        self._management.start()
+        stack.push_async_callback(self._management.stop)
+
+    def open_management_port(self) -> None:
+        """Bind the management port, so that a taken one is told before anything starts.
+
+        Raises:
+            OSError: it can't be bound.
+        """
+        if self._management_socket is None and self.settings.management_port is not None:
+            self._management_socket = listeners.listening_socket(
+                self.settings.management_address, self.settings.management_port
+            )
+
+    def _start_beats(self, stack: contextlib.AsyncExitStack, data_dir: Path | None, logs: Any) -> None:
+        watchdog = Watchdog()
+        heartbeat = Heartbeat([self.service.heartbeat, watchdog.beat])
+        if data_dir is not None:
+            control = ControlWatcher(data_dir, on_maintenance=self.service.set_maintenance, on_log_level=logs.set_level)
+            heartbeat.beats.append(control.poll)
+        watchdog.start()
+        stack.callback(watchdog.stop)
+        heartbeat.start()
+        stack.callback(heartbeat.stop)
+        if self.settings.health.canary:
+            self._canary = Canary(INSTRUMENTOR, allowed=lambda: self.service.phase is ServicePhase.SERVING)
+            task = asyncio.get_running_loop().create_task(self._canary.run_forever(), name="stx-canary")
+            stack.callback(task.cancel)
+
+    # -- what the rooms ask -------------------------------------------------------------------------------------
+
+    def _current_token(self) -> str | None:
+        return self.settings.token_value() or self._token
+
+    def _find_addresses(self) -> list[str] | None:
+        if self._own_addresses is not None:
+            return self._own_addresses()
+        if self._server is not None:
+            return listeners.uvicorn_addresses(self._server)
+        return listeners.process_addresses()
+
+    def _liveness_problem(self) -> str | None:
+        if self.shutdown.over_budget:
+            return "the stop is over its budget"
+        return runtime_problem()
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    def run(self, *, config: Mapping[str, Any] | None = None) -> None:
+        """Serve until stopped, as `st.App.run` does, with our runner (`python launcher.py`).
+
+        Arguments:
+            config: Streamlit's options by their dotted names, e.g. `{"server.port": 8502}`.
+        """
+        from streamlit_extension.runner import run_app
+
+        run_app(self, config)
+
+    def serve_with(self, server: Any, addresses: Callable[[], list[str] | None]) -> None:
+        """Our runner's introduction: the uvicorn server that it drives and where that one listens."""
+        self._server = server
+        self._own_addresses = addresses
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def runtime_problem() -> str | None:
+    """Why Streamlit's runtime can serve nobody any more; None while it can, or where there is none yet."""
+    try:
+        from streamlit.runtime import Runtime
+
+        if not Runtime.exists():
+            return None
+        runtime = Runtime.instance()
+        task = getattr(runtime, "_loop_coroutine_task", None)
+        if runtime.state.name == "STOPPED":
+            return "Streamlit's runtime has stopped"
+        if task is not None and task.done():
+            return "Streamlit's loop has ended"
+    except (ImportError, AttributeError):
+        return None
+    return None

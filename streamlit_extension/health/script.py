@@ -1,0 +1,41 @@
+"""The script's own health, from its real runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otel.instrumentation.streamlit import RunOutcome, ScriptRun
+from streamlit_extension.health.model import CheckResult, Outcome
+
+#: Runs that must fail one after the other before a script that has worked counts as failing.
+FAILURES_TO_TRIP = 2
+
+_FAILED = (RunOutcome.ERROR, RunOutcome.COMPILE_ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptHealth:
+    """What the last runs say. `worked` is whether a run has ended well since the start."""
+
+    consecutive_failures: int = 0
+    worked: bool = False
+    error_type: str | None = None
+
+    def after(self, run: ScriptRun) -> ScriptHealth:
+        """The health after one more run; a run that ended for a rerun says nothing."""
+        if run.outcome is RunOutcome.RERUN:
+            return self
+        if run.outcome in _FAILED:
+            return ScriptHealth(self.consecutive_failures + 1, self.worked, run.error_type)
+        return ScriptHealth(0, True, None)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the script fails on every run: the last runs in a row, or all there were."""
+        needed = FAILURES_TO_TRIP if self.worked else 1
+        return self.consecutive_failures >= needed
+
+    def result(self, duration_s: float) -> CheckResult:
+        """As a check's result: `duration_s` is the last run's, in seconds."""
+        outcome = Outcome.DEGRADED if self.failing else Outcome.OK
+        return CheckResult(outcome, duration_s, error=self.error_type if self.failing else None)

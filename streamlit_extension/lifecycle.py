@@ -1,0 +1,143 @@
+"""What runs beside the application from its start to its end, and in which order it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from otel.instrumentation.streamlit import StreamlitInstrumentor
+from streamlit_extension.gate import Gate
+from streamlit_extension.health.model import ServicePhase
+from streamlit_extension.health.service import HealthService
+from streamlit_extension.utils.graceful_shutdown import Deadline, GracefulShutdownHandler, ShutdownPhase
+
+_logger = logging.getLogger("streamlit_extension.lifecycle")
+
+#: How often the event loop shows that it is alive, in seconds.
+HEARTBEAT_S = 0.5
+#: Several of Streamlit's flush intervals (10 ms each): what a finished run has written reaches its browser.
+FLUSH_S = 0.1
+
+
+@dataclass(slots=True)
+class Heartbeat:
+    """Calls `beats` on the event loop every `HEARTBEAT_S` seconds; what one of them raises is logged, not passed on."""
+
+    beats: list[Callable[[], None]] = field(default_factory=list)
+    _task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to beat on the running loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="stx-heartbeat")
+
+    async def _run(self) -> None:
+        while True:
+            for beat in self.beats:
+                try:
+                    beat()
+                except Exception as error:
+                    _logger.warning(
+                        "a heartbeat failed: %s", type(error).__name__, extra={"event": "telemetry.internal_error"}
+                    )
+            await asyncio.sleep(HEARTBEAT_S)
+
+    def stop(self) -> None:
+        """Beat no more."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+
+@dataclass(slots=True)
+class ManagementServer:
+    """A second port for operators, on the same event loop."""
+
+    app: Any
+    sock: socket.socket
+    _server: Any = None
+    _task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Serve on the socket from now on."""
+        import uvicorn
+
+        config = uvicorn.Config(self.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._task = asyncio.get_running_loop().create_task(self._server._serve([self.sock]), name="stx-management")
+
+    async def stop(self) -> None:
+        """Close the port."""
+        if self._task is not None:
+            self._server.should_exit = True
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+
+@dataclass(slots=True)
+class Drain:
+    """The steps by which a server of Streamlit's stops, for a `GracefulShutdownHandler`.
+
+    Arguments:
+        pre_drain_s: seconds of serving on although not ready.
+        close_listeners: makes the server accept no new connection.
+    """
+
+    gate: Gate
+    service: HealthService
+    instrumentor: StreamlitInstrumentor
+    pre_drain_s: float
+    close_listeners: Callable[[], None]
+
+    def install(self, handler: GracefulShutdownHandler) -> None:
+        """Add the steps to the phases of `handler`."""
+        handler.add_step(ShutdownPhase.STOP_ACCEPTING_REQUESTS, self.stop_accepting)
+        handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, self.drain)
+
+    async def stop_accepting(self, deadline: Deadline) -> None:
+        """Refuse readiness at once, serve on for `pre_drain_s`, then close the listeners."""
+        self.service.set_phase(ServicePhase.DRAINING)
+        self.gate.closing = True
+        if self.pre_drain_s:
+            await asyncio.sleep(min(self.pre_drain_s, deadline.remaining_s))
+        self.close_listeners()
+
+    async def drain(self, deadline: Deadline) -> tuple[str, ...]:
+        """Let requests and runs end with their browsers connected, start no new run, then tell WebSockets 1012."""
+        self.gate.draining = True
+        self.instrumentor.refuse_new_runs()
+        for_runs_s = max(0.0, deadline.remaining_s - 3 * FLUSH_S)
+        idle = await asyncio.gather(
+            self.gate.wait_idle(for_runs_s), _in_thread(lambda: self.instrumentor.wait_idle(for_runs_s))
+        )
+        cut: list[str] = []
+        if not all(idle):
+            cut += [f"request {path}" for path in self.gate.requests]
+            cut += [f"script run of session {session}" for session in self.instrumentor.stop_active_runs()]
+        await asyncio.sleep(FLUSH_S)
+        await self.gate.close_websockets(timeout_s=max(FLUSH_S, deadline.remaining_s - FLUSH_S))
+        return tuple(cut)
+
+
+def _in_thread(function: Callable[[], bool]) -> Awaitable[bool]:
+    """Await a blocking call on a daemon thread of its own: the executor's threads would hold up the process's end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[bool] = loop.create_future()
+
+    def deliver(value: bool) -> None:
+        if not future.done():
+            future.set_result(value)
+
+    def run() -> None:
+        value = function()
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(deliver, value)
+
+    threading.Thread(target=run, name="stx-drain", daemon=True).start()
+    return future

@@ -1,0 +1,330 @@
+"""Our own server: sockets, the event loop, the order of a start, and the exit code of a stop."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import atexit
+import contextlib
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from streamlit_extension import listeners
+from streamlit_extension.app import ObservableApp, create_app
+from streamlit_extension.settings import Settings
+
+_logger = logging.getLogger("streamlit_extension.runner")
+
+DEFAULT_ADDRESS = "127.0.0.1"
+#: After the budget of a stop, how long a blocked event loop may still take before the process is ended by force.
+FORCE_AFTER_S = 1.0
+
+
+class RunError(Exception):
+    """A start that can't be: its text is the one line that the user sees."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """HTTP without access lines: Streamlit puts a handler on uvicorn's access logger again whatever the option says."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.access_log = False
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with our handling of signals instead of its own (which ends with exit code -15)."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run_script(target: str, args: list[str], flag_options: Mapping[str, Any], settings: Settings) -> int:
+    """Serve a Streamlit script, or the launcher that it is, until stopped.
+
+    Arguments:
+        target: path of the script.
+        args: what the script finds in `sys.argv[1:]`.
+        flag_options: Streamlit's options from the command line, by their flags' parameter names (`server_port`).
+        settings: ours.
+
+    Returns:
+        The exit code: 0 after a clean stop.
+
+    Raises:
+        RunError: the script, an option, a port or a certificate is not usable.
+    """
+    path = os.path.abspath(target)
+    if not os.path.isfile(path):
+        raise RunError(f"no such script: {target}")
+    _prepare_streamlit(path, args, flag_options)
+    sockets = [_bind_application()]
+    app = _application(path, settings)
+    return _serve(app, sockets, path)
+
+
+def run_app(app: ObservableApp, config: Mapping[str, Any] | None = None) -> None:
+    """Serve `app` as `st.App.run` would, then end the process; one line and exit code 2 where it can't start."""
+    launcher = os.path.abspath(sys.argv[0] or "launcher.py")
+    try:
+        flags = {str(name).replace(".", "_"): value for name, value in (config or {}).items()}
+        _refuse_unknown_options(config or {})
+        _prepare_streamlit(launcher, sys.argv[1:], flags)
+        code = _serve(app, [_bind_application()], launcher)
+    except RunError as error:
+        print(f"streamlit-extension: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+# -- Streamlit's side of a start ------------------------------------------------------------------------------------
+
+
+def _prepare_streamlit(path: str, args: list[str], flag_options: Mapping[str, Any]) -> None:
+    """What `streamlit run` does before it serves: options, `sys.path`, `sys.argv`, watchers of `config.toml`."""
+    from streamlit import config
+    from streamlit.web import bootstrap
+
+    config._main_script_path = path
+    try:
+        bootstrap.load_config_options(dict(flag_options))
+    except Exception as error:
+        raise RunError(f"Streamlit's configuration: {error}".splitlines()[0]) from error
+    prepare = getattr(bootstrap, "_prepare_asgi_app_run_context", None)
+    if prepare is not None:
+        prepare(path, args, dict(flag_options))
+        return
+    sys.path.insert(0, os.path.dirname(path))
+    sys.argv = [path, *args]
+    with contextlib.suppress(AttributeError):
+        bootstrap._install_config_watchers(dict(flag_options))
+    config._server_mode = "starlette-app"
+
+
+def _refuse_unknown_options(options: Mapping[str, Any]) -> None:
+    from streamlit import config
+
+    known = getattr(config, "_config_options_template", None)
+    for name in options:
+        if known is not None and name not in known:
+            raise RunError(f"unknown Streamlit option {name!r}")
+
+
+def _option(name: str) -> Any:
+    from streamlit import config
+
+    return config.get_option(name)
+
+
+def _application(path: str, settings: Settings) -> ObservableApp:
+    name = launcher_app_name(Path(path))
+    if name is None:
+        return create_app(path, settings=settings)
+    try:
+        module = importlib.import_module(Path(path).stem)
+        inner = getattr(module, name)
+    except RunError:
+        raise
+    except Exception as error:
+        raise RunError(f"the launcher {path} can't be imported: {type(error).__name__}: {error}".splitlines()[0]) from error
+    return create_app(inner, settings=settings)
+
+
+def launcher_app_name(path: Path) -> str | None:
+    """The name under which a launcher holds its application (`app = st.App(…)`, `app = create_app(…)`), else None."""
+    name = _assigned_from_create_app(path)
+    if name is not None:
+        return name
+    try:
+        from streamlit.web.server.app_discovery import discover_asgi_app
+    except ImportError:
+        return None
+    found = discover_asgi_app(path)
+    return found.app_name if found.is_asgi_app else None
+
+
+def _assigned_from_create_app(path: Path) -> str | None:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            called = node.value.func
+            if (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) == "create_app":
+                names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return "app" if "app" in names else (names[-1] if names else None)
+
+
+# -- sockets --------------------------------------------------------------------------------------------------------
+
+
+def _bind_application() -> Any:
+    """The application's own port: loopback unless `server.address` says otherwise."""
+    address = _option("server.address") or DEFAULT_ADDRESS
+    port = int(_option("server.port"))
+    if address.startswith("unix://"):
+        raise RunError("server.address: Unix sockets are not supported; allowed is an IP address or a host name")
+    sock = _bind(address, port, "server.port")
+    if port == 0:
+        from streamlit import config
+
+        config.set_option("server.port", sock.getsockname()[1])
+    return sock
+
+
+def _bind(address: str, port: int, setting: str) -> Any:
+    try:
+        return listeners.listening_socket(address, port)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(f"can't listen on {address} port {port} ({reason}); choose another {setting}") from error
+    except OverflowError as error:
+        raise RunError(f"{setting} is {port}; allowed is 0 to 65535") from error
+
+
+# -- serving --------------------------------------------------------------------------------------------------------
+
+
+def _serve(app: ObservableApp, sockets: list[Any], path: str) -> int:
+    try:
+        app.open_management_port()
+    except OSError as error:
+        port = app.settings.management_port
+        raise RunError(f"can't listen on management_port {port} ({error.strerror or error})") from error
+    server = _Server(_uvicorn_config(app))
+    addresses = listeners.addresses_of(sockets)
+    app.serve_with(server, lambda: addresses)
+    _print_where_to_look(app, sockets[0].getsockname())
+    loop = _new_event_loop()
+    ended = threading.Event()
+    threading.Thread(target=_end_by_force, args=(app, ended), name="stx-end", daemon=True).start()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(server.serve(sockets))
+        _close(loop)
+    except SystemExit as error:
+        return int(error.code or 0) if isinstance(error.code, int | None) else 1
+    finally:
+        ended.set()
+        for sock in sockets:
+            sock.close()
+    return _end_process(0 if server.started else 3)
+
+
+def _uvicorn_config(app: ObservableApp) -> uvicorn.Config:
+    options = _streamlit_server_options()
+    cert, key = options.get("ssl_certfile"), options.get("ssl_keyfile")
+    if bool(cert) != bool(key):
+        raise RunError("server.sslCertFile and server.sslKeyFile must be set together")
+    for name, file in (("server.sslCertFile", cert), ("server.sslKeyFile", key)):
+        if file and not os.access(file, os.R_OK):
+            raise RunError(f"{name}: can't read {file}")
+    options |= {"http": _Protocol, "loop": "none", "lifespan": "on", "log_config": None, "access_log": False}
+    config = uvicorn.Config(app, **options)
+    try:
+        config.load()
+    except OSError as error:
+        raise RunError(f"TLS: {type(error).__name__}: {error}".splitlines()[0]) from error
+    return config
+
+
+def _streamlit_server_options() -> dict[str, Any]:
+    """WebSocket and TLS options as Streamlit sets them for uvicorn; the essentials where that seam is missing."""
+    certificate = {"ssl_certfile": _option("server.sslCertFile"), "ssl_keyfile": _option("server.sslKeyFile")}
+    if bool(certificate["ssl_certfile"]) != bool(certificate["ssl_keyfile"]):
+        return certificate
+    try:
+        from streamlit.web.server.starlette.starlette_server import _get_uvicorn_config_kwargs
+    except ImportError:
+        limit_bytes = int(_option("server.maxMessageSize")) * 1024 * 1024
+        return {**certificate, "ws_max_size": limit_bytes, "ws_ping_interval": 30, "ws_ping_timeout": 30}
+    return dict(_get_uvicorn_config_kwargs())
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Close the loop without waiting for the executor's threads: one that hangs would hold up the end."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=0.5))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def _end_by_force(app: ObservableApp, ended: threading.Event) -> None:
+    """Watch a stop from outside: an event loop that is blocked can't end the process itself."""
+    shutdown = app.shutdown
+    shutdown.stopping.wait()
+    if ended.wait(shutdown.budget_s + FORCE_AFTER_S):
+        return
+    _logger.error("the stop is over its budget, ending by force", extra={"event": "shutdown.forced"})
+    _flush()
+    os._exit(1)
+
+
+def _end_process(code: int) -> int:
+    """Return `code`, or end the process here when threads that never end would hold up the interpreter."""
+    others = [each for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
+    if others:
+        _logger.warning(
+            "threads were still running at the end: %s",
+            ", ".join(sorted(each.name for each in others)),
+            extra={"event": "shutdown.threads_left"},
+        )
+        run_exit_functions: Callable[[], None] = atexit._run_exitfuncs
+        finished = threading.Event()
+        threading.Thread(target=lambda: (run_exit_functions(), finished.set()), daemon=True).start()
+        finished.wait(1.0)
+        _flush()
+        os._exit(code)
+    return code
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+def _print_where_to_look(app: ObservableApp, name: tuple[Any, ...]) -> None:
+    if _option("logger.hideWelcomeMessage"):
+        return
+    host = "localhost" if listeners.is_loopback(name[0]) or name[0] in ("0.0.0.0", "::") else name[0]
+    host = f"[{host}]" if ":" in host else host
+    scheme = "https" if _option("server.sslCertFile") else "http"
+    base = (_option("server.baseUrlPath") or "").strip("/")
+    root = f"{scheme}://{host}:{name[1]}"
+    prefix = app.settings.path_prefix
+    port = app.settings.management_port
+    details = root if port is None else f"http://{app.settings.management_address}:{port}"
+    print(
+        f"\n  Application  {root}/{base}"
+        f"\n  Health       {root}{prefix}/health   (also /ready, /live, /startup)"
+        f"\n  Details      {details}{prefix}/health/detailed\n",
+        flush=True,
+    )
+    if not _option("server.headless"):
+        from streamlit import cli_util
+
+        cli_util.open_browser(f"{root}/{base}")

@@ -1,0 +1,342 @@
+"""A stop in four phases under one budget: for our server, for a foreign one, and for any program of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from otel.guard import redact_text
+
+_logger = logging.getLogger("streamlit_extension.shutdown")
+
+#: Share of the budget, and its upper bound in seconds, kept back for clean-up and the last flush.
+RESERVE_SHARE = 0.2
+RESERVE_MAX_S = 4.0
+#: Exit code after a second signal, and when the process had to be ended by force.
+EXIT_FORCED = 1
+
+
+class ShutdownPhase(StrEnum):
+    """The phases of a stop, in their order."""
+
+    STOP_ACCEPTING_REQUESTS = "stop_accepting_requests"
+    DRAIN_CONNECTIONS = "drain_connections"
+    CLEANUP_RESOURCES = "cleanup_resources"
+    FINAL_SHUTDOWN = "final_shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment on the monotonic clock by which a step has to be done."""
+
+    at_s: float
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left, never below 0."""
+        return max(0.0, self.at_s - self.clock())
+
+
+#: A step of a phase: gets its deadline, returns (or awaits to) the names of what it had to cut off, or None. An
+#: asynchronous step runs on the loop that was given to `bind_loop`.
+Step = Callable[[Deadline], Iterable[str] | Awaitable[Iterable[str] | None] | None]
+Cleanup = Callable[[], Awaitable[None] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseReport:
+    """What one phase did: its duration in seconds, and what was cancelled because it was over the budget."""
+
+    phase: ShutdownPhase
+    duration_s: float
+    cancelled: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownReport:
+    """What a whole stop did. `clean` is whether nothing was cancelled and nothing failed."""
+
+    reason: str
+    duration_s: float
+    phases: tuple[PhaseReport, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was cancelled and nothing failed."""
+        return not any(phase.cancelled or phase.failures for phase in self.phases)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    value: Any = None
+    error: BaseException | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class GracefulShutdownHandler:
+    """Takes SIGTERM and SIGINT and stops in four phases; usable alone (`with GracefulShutdownHandler():`).
+
+    Arguments:
+        budget_s: total of all phases, in seconds, above 0.
+        pre_drain_s: seconds in which requests are still served although readiness is already refused; part of the
+            budget, at least 0.
+        exit_when_done: raise `SystemExit(0)` in the main thread once a signal's stop has completed, so that a
+            program that only sleeps ends; a server turns it off because its own loop ends.
+        clock: monotonic seconds.
+
+    A second signal ends the process at once with exit code 1. Off the main thread no signal can be taken; the rest
+    works. Every public method may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget_s: float = 25.0,
+        pre_drain_s: float = 0.0,
+        exit_when_done: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not budget_s > 0:
+            raise ValueError(f"budget_s is {budget_s!r}; allowed is a number of seconds above 0")
+        if not 0 <= pre_drain_s:
+            raise ValueError(f"pre_drain_s is {pre_drain_s!r}; allowed is a number of seconds from 0")
+        self.budget_s = budget_s
+        self.pre_drain_s = min(pre_drain_s, budget_s)
+        self.stopping = threading.Event()
+        self.report: ShutdownReport | None = None
+        self._exit_when_done = exit_when_done
+        self._clock = clock
+        self._steps: dict[ShutdownPhase, list[Step]] = {phase: [] for phase in ShutdownPhase}
+        self._cleanups: list[tuple[str, Cleanup]] = []
+        self._lock = threading.RLock()
+        self._done = threading.Event()
+        self._started_s: float | None = None
+        self._signals_seen = 0
+        self._previous: dict[signal.Signals, Any] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_complete: list[Callable[[], None]] = []
+        self.phase: ShutdownPhase | None = None
+
+    # -- what is to be done -------------------------------------------------------------------------------------
+
+    def add_step(self, phase: ShutdownPhase, step: Step) -> None:
+        """Do `step` in `phase`, after the steps already there; it gets a `Deadline`."""
+        with self._lock:
+            self._steps[phase].append(step)
+
+    def add_cleanup(self, callback: Cleanup, name: str | None = None) -> None:
+        """Call `callback` in CLEANUP_RESOURCES; the last one added is called first, each failure is contained."""
+        with self._lock:
+            self._cleanups.append((name or getattr(callback, "__qualname__", repr(callback)), callback))
+
+    def on_complete(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when all phases are done (a server ends itself then); its failure is contained."""
+        with self._lock:
+            self._on_complete.append(callback)
+
+    def bind_loop(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """The event loop on which asynchronous steps and callbacks run."""
+        self._loop = loop
+
+    # -- signals ------------------------------------------------------------------------------------------------
+
+    def register_signal_handlers(
+        self, signals: Iterable[signal.Signals] = (signal.SIGTERM, signal.SIGINT)
+    ) -> dict[signal.Signals, Any]:
+        """Take `signals`; returns the handlers that were there (empty off the main thread, where none can be taken).
+
+        Calling it again changes nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            _logger.warning(
+                "signals can only be taken on the main thread; call shutdown_sequence() yourself",
+                extra={"event": "shutdown.signals_unavailable"},
+            )
+            return {}
+        for number in signals:
+            if number not in self._previous:
+                self._previous[number] = signal.signal(number, self._on_signal)
+        return dict(self._previous)
+
+    def restore_signal_handlers(self) -> None:
+        """Put back the handlers that `register_signal_handlers` found, where ours is still the one in place."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        while self._previous:
+            number, previous = self._previous.popitem()
+            if signal.getsignal(number) == self._on_signal:
+                signal.signal(number, signal.SIG_DFL if previous is None else previous)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._done.is_set() and self._exit_when_done:
+            raise SystemExit(0)
+        self._signals_seen += 1
+        if self._signals_seen > 1:
+            _exit_now(f"second signal ({signal.Signals(number).name}): ending without waiting\n")
+        name = signal.Signals(number).name
+        threading.Thread(target=self._run_for_signal, args=(name, number), name="stx-shutdown", daemon=True).start()
+
+    def _run_for_signal(self, name: str, number: int) -> None:
+        self.shutdown_sequence(name)
+        if self._exit_when_done and self._previous:
+            signal.raise_signal(number) if os.name == "nt" else os.kill(os.getpid(), number)
+
+    # -- the sequence -------------------------------------------------------------------------------------------
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether a stop has been going on for longer than the budget."""
+        started = self._started_s
+        return started is not None and not self._done.is_set() and self._clock() - started > self.budget_s
+
+    def shutdown_sequence(self, reason: str = "requested") -> ShutdownReport:
+        """Go through the four phases once and return what they did; a second caller waits for the first."""
+        with self._lock:
+            first = self._started_s is None
+            if first:
+                self._started_s = self._clock()
+        if not first:
+            self.wait_for_completion(self.budget_s + 1.0)
+            return self.report or ShutdownReport(reason, self.budget_s, ())
+        started_s = self._started_s or 0.0
+        self.stopping.set()
+        _logger.info("stopping: %s", reason, extra={"event": "shutdown.started", "budget_s": self.budget_s})
+        phases = tuple(self._run_phase(phase, started_s) for phase in ShutdownPhase)
+        self.report = ShutdownReport(reason, self._clock() - started_s, phases)
+        self._done.set()
+        for callback in self._on_complete:
+            try:
+                callback()
+            except Exception as error:
+                _logger.warning("the server could not be ended: %s", type(error).__name__)
+        return self.report
+
+    def _deadline(self, phase: ShutdownPhase, started_s: float) -> Deadline:
+        reserve_s = min(RESERVE_MAX_S, RESERVE_SHARE * self.budget_s)
+        kept_s = {ShutdownPhase.CLEANUP_RESOURCES: reserve_s / 2, ShutdownPhase.FINAL_SHUTDOWN: reserve_s / 8}
+        return Deadline(started_s + self.budget_s - kept_s.get(phase, reserve_s), self._clock)
+
+    def _run_phase(self, phase: ShutdownPhase, started_s: float) -> PhaseReport:
+        self.phase = phase
+        began_s = self._clock()
+        deadline = self._deadline(phase, started_s)
+        cancelled: list[str] = []
+        failures: list[str] = []
+        if phase is ShutdownPhase.CLEANUP_RESOURCES:
+            cancelled += self.cleanup_resources(deadline)
+        with self._lock:
+            steps = list(self._steps[phase])
+        for step in steps:
+            self._run_contained(_name_of(step), lambda step=step: step(deadline), deadline, cancelled, failures)
+        report = PhaseReport(phase, self._clock() - began_s, tuple(cancelled), tuple(failures))
+        _logger.log(
+            logging.WARNING if cancelled or failures else logging.INFO,
+            "%s took %.3f s%s",
+            phase.value,
+            report.duration_s,
+            f", cancelled: {', '.join(cancelled)}" if cancelled else "",
+            extra={
+                "event": "shutdown.phase",
+                "phase": phase.value,
+                "duration_s": round(report.duration_s, 6),
+                "cancelled": list(cancelled),
+            },
+        )
+        return report
+
+    def cleanup_resources(self, deadline: Deadline | None = None) -> tuple[str, ...]:
+        """Call what was added with `add_cleanup`, last in first out, each once; returns the names of those cut off."""
+        deadline = deadline or Deadline(self._clock() + self.budget_s, self._clock)
+        cancelled: list[str] = []
+        while True:
+            with self._lock:
+                if not self._cleanups:
+                    return tuple(cancelled)
+                name, callback = self._cleanups.pop()
+            self._run_contained(name, callback, deadline, cancelled, [])
+
+    def wait_for_completion(self, timeout_s: float | None = None) -> bool:
+        """Wait until a stop has gone through all phases; False when `timeout_s` seconds passed first."""
+        return self._done.wait(timeout_s)
+
+    def _run_contained(
+        self,
+        name: str,
+        function: Callable[[], Any],
+        deadline: Deadline,
+        cancelled: list[str],
+        failures: list[str],
+    ) -> None:
+        """Run one step on a thread of its own, so that one that hangs or fails holds nobody up."""
+        outcome = _Outcome()
+        thread = threading.Thread(target=self._call, args=(function, outcome, deadline), name=f"stx-{name}", daemon=True)
+        thread.start()
+        if not outcome.done.wait(deadline.remaining_s):
+            cancelled.append(name)
+        elif outcome.error is not None:
+            failures.append(name)
+            _logger.warning(
+                "%s failed while stopping: %s",
+                name,
+                redact_text(f"{type(outcome.error).__name__}: {outcome.error}"),
+                extra={"event": "shutdown.step_failed", "step": name},
+            )
+        elif outcome.value:
+            cancelled.extend(outcome.value)
+
+    def _call(self, function: Callable[[], Any], outcome: _Outcome, deadline: Deadline) -> None:
+        try:
+            value = function()
+            if inspect.isawaitable(value):
+                value = self._await(value, deadline)
+            outcome.value = value
+        except Exception as error:
+            outcome.error = error
+        finally:
+            outcome.done.set()
+
+    def _await(self, value: Awaitable[Any], deadline: Deadline) -> Any:
+        async def wait() -> Any:
+            return await value
+
+        if self._loop is None or self._loop.is_closed():
+            return asyncio.run(wait())
+        future = asyncio.run_coroutine_threadsafe(wait(), self._loop)
+        try:
+            return future.result(deadline.remaining_s + 0.5)  # the caller's own wait ends first and names it
+        finally:
+            future.cancel()
+
+    # -- alone, in any program ----------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.register_signal_handlers()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown_sequence("end of the program" if error is None else type(error).__name__)
+        self.restore_signal_handlers()
+
+
+def _name_of(step: Step) -> str:
+    return getattr(step, "__qualname__", repr(step)).rsplit(".", 1)[-1].strip("_")
+
+
+def _exit_now(message: str) -> None:
+    """End the process from a signal handler: no lock is taken and nothing is waited for."""
+    os.write(2, message.encode())
+    os._exit(EXIT_FORCED)
