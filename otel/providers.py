@@ -17,5 +17,5 @@ def install_tracer_provider(service_name: str, service_version: str, *, disabled
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
 
-    resource = Resource.create({"service.name": service_name, "service.version": service_version})
+    resource = Resource({"service.name": service_name, "service.version": service_version})
     trace.set_tracer_provider(TracerProvider(resource=resource, shutdown_on_exit=False))

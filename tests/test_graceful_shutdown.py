@@ -1,0 +1,219 @@
+"""The stop in four phases: order, budget, containment, signals; with real signals to real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from streamlit_extension.utils.graceful_shutdown import Deadline, GracefulShutdownHandler, ShutdownPhase
+
+
+def test_phases_run_in_their_order_and_callbacks_last_in_first_out() -> None:
+    """The four phases follow each other, and clean-up callbacks run in reverse order of their registration."""
+    seen: list[str] = []
+    handler = GracefulShutdownHandler(budget_s=5)
+    for phase in ShutdownPhase:
+        handler.add_step(phase, lambda _deadline, name=phase.value: seen.append(name))
+    handler.add_cleanup(lambda: seen.append("first added"))
+    handler.add_cleanup(lambda: seen.append("last added"))
+    report = handler.shutdown_sequence("test")
+    assert seen == [
+        "stop_accepting_requests",
+        "drain_connections",
+        "last added",
+        "first added",
+        "cleanup_resources",
+        "final_shutdown",
+    ]
+    assert [phase.phase for phase in report.phases] == list(ShutdownPhase)
+    assert report.clean
+
+
+def test_a_failing_callback_is_contained_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    """One callback's failure is logged by name and keeps no other from running."""
+    seen: list[str] = []
+    handler = GracefulShutdownHandler(budget_s=5)
+
+    def breaks() -> None:
+        raise ValueError("no luck")
+
+    handler.add_cleanup(lambda: seen.append("still called"))
+    handler.add_cleanup(breaks, "breaks")
+    handler.shutdown_sequence()
+    assert seen == ["still called"]
+    assert "breaks failed while stopping: ValueError: no luck" in caplog.text
+
+
+def test_a_hanging_step_is_cancelled_by_name_within_the_budget() -> None:
+    """What is over the budget is named in the report, and the stop is on time."""
+    handler = GracefulShutdownHandler(budget_s=1.0)
+    release = threading.Event()
+
+    def hangs(_deadline: Deadline) -> None:
+        release.wait(30)
+
+    handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, hangs)
+    report = handler.shutdown_sequence()
+    release.set()
+    assert report.phases[1].cancelled == ("hangs",)
+    assert report.duration_s < 1.5
+    assert not report.clean
+
+
+def test_a_second_caller_waits_for_the_first() -> None:
+    """Two calls of shutdown_sequence run the steps once and both see the same report."""
+    calls: list[int] = []
+    handler = GracefulShutdownHandler(budget_s=5)
+    entered, release = threading.Event(), threading.Event()
+
+    def step(_deadline: Deadline) -> None:
+        calls.append(1)
+        entered.set()
+        release.wait(5)
+
+    handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, step)
+    thread = threading.Thread(target=handler.shutdown_sequence)
+    thread.start()
+    assert entered.wait(5)
+    threading.Timer(0.1, release.set).start()
+    report = handler.shutdown_sequence()
+    thread.join(5)
+    assert calls == [1]
+    assert report is handler.report
+    assert handler.wait_for_completion(0)
+
+
+async def test_asynchronous_steps_run_on_the_bound_loop() -> None:
+    """A coroutine step and an asynchronous callback run on the loop that was bound."""
+    loops: list[asyncio.AbstractEventLoop] = []
+    handler = GracefulShutdownHandler(budget_s=5)
+    handler.bind_loop(asyncio.get_running_loop())
+
+    async def step(_deadline: Deadline) -> None:
+        loops.append(asyncio.get_running_loop())
+
+    async def cleanup() -> None:
+        loops.append(asyncio.get_running_loop())
+
+    handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, step)
+    handler.add_cleanup(cleanup)
+    report = await asyncio.to_thread(handler.shutdown_sequence)
+    assert loops == [asyncio.get_running_loop()] * 2
+    assert report.clean
+
+
+def test_over_budget_is_seen_while_a_stop_lasts() -> None:
+    """`over_budget` turns true by the clock while a stop is under way, and not before or after."""
+    now = [0.0]
+    handler = GracefulShutdownHandler(budget_s=10, clock=lambda: now[0])
+    seen: list[bool] = []
+
+    def step(_deadline: Deadline) -> None:
+        seen.append(handler.over_budget)
+        now[0] = 10.5
+        seen.append(handler.over_budget)
+
+    assert not handler.over_budget
+    handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, step)
+    handler.shutdown_sequence()
+    assert seen == [False, True]
+    assert not handler.over_budget
+
+
+@pytest.mark.parametrize("arguments", [{"budget_s": 0}, {"budget_s": -1}, {"pre_drain_s": -0.1}])
+def test_bad_times_are_refused_with_what_is_allowed(arguments: dict[str, float]) -> None:
+    """A budget that can't be is refused with the argument's name, its value and what is allowed."""
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} is .*; allowed is"):
+        GracefulShutdownHandler(**arguments)
+
+
+def test_signal_handlers_are_restored_exactly() -> None:
+    """Registering twice and restoring leaves the handlers that were there."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    handler = GracefulShutdownHandler()
+    handler.register_signal_handlers()
+    handler.register_signal_handlers()
+    assert signal.getsignal(signal.SIGTERM) != before[0]
+    handler.restore_signal_handlers()
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_off_the_main_thread_everything_but_signals_works() -> None:
+    """On another thread no signal is taken, and the sequence runs all the same."""
+    handler = GracefulShutdownHandler(budget_s=5)
+    found: list[object] = []
+
+    def use() -> None:
+        found.append(handler.register_signal_handlers())
+        found.append(handler.shutdown_sequence().clean)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join(10)
+    assert found == [{}, True]
+
+
+def _program(body: str) -> subprocess.Popen[str]:
+    source = textwrap.dedent(
+        """
+        import sys, time, threading
+        from streamlit_extension import GracefulShutdownHandler, ShutdownPhase
+        """
+    ) + textwrap.dedent(body)
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", source], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def _end(process: subprocess.Popen[str], *signals: signal.Signals, pause_s: float = 0.3) -> tuple[int, str, float]:
+    began = time.monotonic()
+    for number in signals:
+        os.kill(process.pid, number)
+        time.sleep(pause_s)
+    output, _ = process.communicate(timeout=15)
+    return process.returncode, output, time.monotonic() - began
+
+
+ALONE = """
+    with GracefulShutdownHandler(budget_s=5) as handler:
+        handler.add_cleanup(lambda: print("cleaned"))
+        print("ready")
+        while True:
+            time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_alone_in_any_program_it_ends_it_cleanly(number: signal.Signals) -> None:
+    """A program that only sleeps is ended by a signal with its clean-up done and exit code 0."""
+    code, output, _ = _end(_program(ALONE), number)
+    assert (code, output) == (0, "cleaned\n")
+
+
+HANGING = """
+    handler = GracefulShutdownHandler(budget_s=30)
+    handler.register_signal_handlers()
+    handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, lambda deadline: time.sleep(60))
+    print("ready")
+    while True:
+        time.sleep(0.1)
+"""
+
+
+def test_a_second_signal_ends_it_within_a_second() -> None:
+    """While a stop hangs, a second signal ends the process at once with exit code 1."""
+    code, output, took_s = _end(_program(HANGING), signal.SIGTERM, signal.SIGTERM)
+    assert code == 1
+    assert "second signal" in output
+    assert took_s < 2.0
