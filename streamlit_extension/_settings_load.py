@@ -1,0 +1,217 @@
+"""Puts the values of both sources together, checks what concerns several of them, and writes them out redacted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+from streamlit_extension import _settings_sources as sources
+from streamlit_extension._settings_rules import rule_of
+from streamlit_extension._settings_sources import Entry
+from streamlit_extension._settings_types import HIDDEN, Origin, Secrecy, Secret, SettingsError, redact_url
+from streamlit_extension.settings import Schema, Settings, StoreMode, default_data_dir
+
+_SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
+
+
+def load(environ: Mapping[str, str], cwd: Path) -> Settings:
+    """Return the settings of a file and an environment; see `Settings.load`."""
+    file = sources.config_file(environ, cwd)
+    written = sources.read_file(file, Schema) if file is not None else []
+    entries = _merge(written, sources.read_environment(environ, Schema))
+    attributes = resource_attributes(environ)
+    service_name = environ.get("OTEL_SERVICE_NAME") or attributes.get("service.name") or "streamlit-app"
+    values = _values(entries, cwd)
+    values["data_dir"] = cwd / values["data_dir"] if "data_dir" in values else default_data_dir(service_name)
+    schema = _build(Schema, values)
+    _check_together(schema, entries)
+    derived: dict[str, Any] = {
+        "service_name": service_name,
+        "store_enabled": store_enabled(schema.store, environ),
+        "config_path": file,
+        "origins": {".".join(path): entry.origin for path, entry in entries.items()},
+    }
+    if version := attributes.get("service.version"):
+        derived["service_version"] = version
+    return Settings(**{name: getattr(schema, name) for name in sources.fields_of(Schema)}, **derived)
+
+
+def resource_attributes(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return OTEL_RESOURCE_ATTRIBUTES as a mapping: `key=value` pairs with commas, values percent-encoded."""
+    pairs = (pair.partition("=") for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    return {key.strip(): unquote(value.strip()) for key, mark, value in pairs if mark and key.strip()}
+
+
+def store_enabled(mode: StoreMode, environ: Mapping[str, str]) -> bool:
+    """Decide on the embedded store; `auto` is on without OTLP endpoint, explicit exporter and OTEL_SDK_DISABLED."""
+    if mode is not StoreMode.AUTO:
+        return mode is StoreMode.ON
+    elsewhere = ["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    elsewhere += [f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in _SIGNALS]
+    elsewhere += [f"OTEL_{signal}_EXPORTER" for signal in _SIGNALS]
+    disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return not disabled and not any(environ.get(name, "").strip() for name in elsewhere)
+
+
+def _merge(file: list[Entry], environment: list[Entry]) -> dict[tuple[str, ...], Entry]:
+    """Let the environment win, also over the file's twin of a secret; names of maps match whatever their case."""
+    for source in (file, environment):
+        _refuse_both_twins({entry.path: entry for entry in source})
+    merged = {entry.path: entry for entry in file}
+    spelled = {tuple(part.lower() for part in path): path for path in merged}
+    tables = {low[:depth]: path[:depth] for low, path in spelled.items() for depth in range(1, len(low))}
+    for entry in environment:
+        near = spelled.get(entry.path)
+        path = near or (*tables.get(entry.path[:-1], entry.path[:-1]), entry.path[-1])
+        plain = sources.twin_of(path, Schema)
+        other = plain if plain is not None else (*path[:-1], f"{path[-1]}_file")
+        merged.pop(other, None)
+        merged[path] = Entry(path, entry.value, entry.name, entry.origin)
+    return merged
+
+
+def _refuse_both_twins(entries: Mapping[tuple[str, ...], Entry]) -> None:
+    for path, entry in entries.items():
+        plain = sources.twin_of(path, Schema)
+        if plain is not None and plain in entries:
+            raise entry.error(f"can't be set together with {entries[plain].name}; allowed: one of the two")
+
+
+def _values(entries: Mapping[tuple[str, ...], Entry], cwd: Path) -> dict[str, Any]:
+    """Return converted values as nested mappings."""
+    tree: dict[str, Any] = {}
+    for path, entry in entries.items():
+        value = _convert(path, entry)
+        _put(tree, path, value)
+        plain = sources.twin_of(path, Schema)
+        if plain is not None:
+            rule = rule_of(sources.find(Schema, plain))
+            assert rule is not None  # noqa: S101 - a twin belongs to a secret, which has a rule
+            _put(tree, plain, sources.convert_file(entry, value, rule, cwd))
+    return tree
+
+
+def _convert(path: tuple[str, ...], entry: Entry) -> Any:
+    rule = rule_of(sources.find(Schema, path))
+    assert rule is not None  # noqa: S101 - the sources yield values only
+    return sources.convert(entry, rule)
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = value
+
+
+def _build(hint: Any, values: Mapping[str, Any]) -> Any:
+    """Make the tables from nested mappings; what is missing takes its default."""
+    table = sources.table_of(hint)
+    if table is not None:
+        fields = sources.fields_of(table)
+        return table(**{name: _build(fields[name], value) for name, value in values.items()})
+    inner = sources.map_of(hint)
+    if inner is not None:
+        return {name: _build(inner, value) for name, value in values.items()}
+    return values
+
+
+def _check_together(settings: Schema, entries: Mapping[tuple[str, ...], Entry]) -> None:
+    for names, holds, allowed in _joint_rules(settings):
+        if holds():
+            continue
+        written = [name for name in names if name in entries]
+        paths = ", ".join(f"{'.'.join(name)} = {_plain(settings, name)}" for name in names)
+        text = f"does not fit ({paths}); allowed: {allowed}"
+        if written:
+            raise entries[written[-1]].error(text)
+        raise SettingsError(f"{'.'.join(names[0])}: {text}")
+
+
+def _plain(settings: Schema, path: tuple[str, ...]) -> str:
+    value: Any = settings
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+    return "not set" if value is None or value == () else repr(value)
+
+
+_Joint = tuple[tuple[tuple[str, ...], ...], Callable[[], bool], str]
+
+
+def _joint_rules(settings: Schema) -> Iterator[_Joint]:
+    """Yield rules about several settings: their names, whether it holds, and what is allowed."""
+    health, email, scale = settings.health, settings.notify.email, settings.autoscale
+    yield (
+        (("shutdown_budget_s",), ("pre_drain_s",)),
+        lambda: settings.pre_drain_s < settings.shutdown_budget_s,
+        "pre_drain_s below shutdown_budget_s, which is the total of all phases",
+    )
+    yield (
+        (("health", "interval_s"), ("health", "max_age_s")),
+        lambda: health.max_age_s >= health.interval_s,
+        "max_age_s of at least interval_s",
+    )
+    for name in health.checks:
+        check = health.for_check(name)
+        own = ("health", "checks", name)
+        yield (
+            (("health", "interval_s"), ("health", "max_age_s"), (*own, "interval_s"), (*own, "max_age_s")),
+            lambda check=check: check.max_age_s >= check.interval_s,  # type: ignore[misc]
+            "max_age_s of at least interval_s",
+        )
+        yield (
+            ((*own, "depends_on"),),
+            lambda check=check, name=name: name not in (check.depends_on or ()),  # type: ignore[misc]
+            "names of other checks",
+        )
+    yield (
+        (("notify", "email", "host"), ("notify", "email", "sender"), ("notify", "email", "recipients")),
+        lambda: not email.host or bool(email.sender and email.recipients),
+        "sender and recipients beside host",
+    )
+    yield (
+        (("autoscale", "namespace"), ("autoscale", "deployment")),
+        lambda: (scale.namespace is None) == (scale.deployment is None),
+        "both or neither",
+    )
+    yield (
+        (("autoscale", "min_replicas"), ("autoscale", "max_replicas")),
+        lambda: scale.min_replicas <= scale.max_replicas,
+        "min_replicas up to max_replicas",
+    )
+
+
+def dump(settings: Settings) -> dict[str, Any]:
+    """Return every setting by dotted name, redacted; see `Settings.dump`."""
+    return dict(_dump(Schema, settings, ()))
+
+
+def _dump(hint: Any, value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    table, inner = sources.table_of(hint), sources.map_of(hint)
+    if table is not None:
+        for name, field in sources.fields_of(table).items():
+            yield from _dump(field, getattr(value, name), (*path, name))
+    elif inner is not None:
+        for name, item in value.items():
+            yield from _dump(inner, item, (*path, name))
+    else:
+        yield ".".join(path), _printable(value, hint)
+
+
+def _printable(value: Any, hint: Any) -> Any:
+    rule = rule_of(hint)
+    secrecy = rule.secrecy if rule is not None else Secrecy.SECRET
+    if isinstance(value, Secret):
+        text = value.reveal()
+        return (redact_url(text) if secrecy is Secrecy.URL else HIDDEN) if text else None
+    if secrecy is Secrecy.URL and isinstance(value, str):
+        return redact_url(value)
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def origin_of(settings: Settings, name: str) -> Origin:
+    """Return a value's origin; a secret read from its twin has the twin's."""
+    return settings.origins.get(name) or settings.origins.get(f"{name}_file") or Origin()

@@ -1,0 +1,146 @@
+"""The data folder: made private, refused where it can't hold data safely, and home of the token."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import stat
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from streamlit_extension.settings import Settings
+
+_log = logging.getLogger("streamlit_extension.settings")
+
+TOKEN_FILE: Final = "token"  # noqa: S105 - a file's name
+_TOKEN_BYTES: Final = 32
+# File systems on which SQLite's WAL and file locks don't hold (names as in /proc/mounts).
+_NETWORK_TYPES: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs", "glusterfs", "lustre"}
+    | {"fuse.s3fs", "fuse.gcsfuse", "fuse.blobfuse2", "fuse.rclone", "beegfs", "gpfs", "ocfs2", "davfs", "fuse.davfs2"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """The outcome of `prepare_data_dir`: `path` of the folder, or None with the `reason` in one line."""
+
+    path: Path | None
+    reason: str = ""
+
+
+def prepare_data_dir(settings: Settings) -> DataFolder:
+    """Make the data folder (0700) and try to write in it. Never raises: without a folder the application still runs.
+
+    A folder that is there keeps its mode (a mounted volume has the group that Kubernetes gave it).
+    """
+    folder = settings.data_dir
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        return DataFolder(None, f"data folder {folder} can't be used: {reason}")
+    return DataFolder(folder)
+
+
+def load_or_make_token(settings: Settings, data_dir: Path | None) -> str:
+    """Return the token that entitles: the configured one, else the kept one, else a new one, kept (0600).
+
+    Processes that start together agree on one token: it is written in full to a file of its own and then linked to its
+    name, which only the first can do. Without a folder the token lives as long as the process. It is never printed.
+    """
+    configured = settings.token_value()
+    if configured is not None:
+        return configured
+    if data_dir is None:
+        return secrets.token_urlsafe(_TOKEN_BYTES)
+    file = data_dir / TOKEN_FILE
+    try:
+        return _read_token(file) or _make_token(file)
+    except OSError as error:
+        fields = {"event": "settings.token_not_kept", "error_type": type(error).__name__}
+        _log.warning("the token can't be kept in the data folder; it ends with this process", extra=fields)
+        return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def _read_token(file: Path) -> str | None:
+    """Return the kept token, None when there is none; a file that others may read is replaced, as is a damaged one."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        file.unlink(missing_ok=True)  # a symbolic link is not ours
+        return None
+    with os.fdopen(descriptor, "rb") as opened:
+        mode = os.fstat(descriptor).st_mode
+        text = opened.read(1024).decode("ascii", "replace").strip()
+    private = sys.platform == "win32" or not mode & (stat.S_IRWXO | stat.S_IWGRP)
+    if private and len(text) >= _TOKEN_BYTES and text.isprintable() and text.isascii():
+        return text
+    file.unlink(missing_ok=True)
+    return None
+
+
+def _make_token(file: Path) -> str:
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as opened:
+            opened.write(token + "\n")
+            opened.flush()
+            os.fsync(opened.fileno())
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            return _read_token(file) or token
+        except OSError:  # a file system without hard links
+            return _make_token_exclusively(file, token)
+        return token
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def _make_token_exclusively(file: Path, token: str) -> str:
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return _read_token(file) or token
+    with os.fdopen(descriptor, "w", encoding="ascii") as opened:
+        opened.write(token + "\n")
+    return token
+
+
+def network_file_system(folder: Path) -> str | None:
+    """Return the type of the network file system that holds `folder`, None for a local one or where it can't be told."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    where = str(nearest_existing(folder).resolve())
+    best, kind = "", ""
+    for line in mounts:
+        fields = line.split(" ")
+        point = fields[1].replace("\\040", " ") if len(fields) > 2 else ""
+        inside = point and (where == point or where.startswith(point.rstrip("/") + "/"))
+        if inside and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind if kind in _NETWORK_TYPES else None
+
+
+def nearest_existing(folder: Path) -> Path:
+    """Return `folder` or the closest folder above it that is there."""
+    return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
