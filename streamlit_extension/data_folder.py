@@ -73,7 +73,7 @@ def load_or_make_token(settings: Settings, data_dir: Path | None) -> str:
 
 
 def _read_token(file: Path) -> str | None:
-    """Return the kept token, None when there is none; a file that others may read is replaced, as is a damaged one."""
+    """Return the kept token, None when there is none; one that strangers may read is replaced, as is a damaged one."""
     try:
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:
@@ -86,7 +86,7 @@ def _read_token(file: Path) -> str | None:
     with os.fdopen(descriptor, "rb") as opened:
         mode = os.fstat(descriptor).st_mode
         text = opened.read(1024).decode("ascii", "replace").strip()
-    private = sys.platform == "win32" or not mode & (stat.S_IRWXO | stat.S_IWGRP)
+    private = sys.platform == "win32" or not mode & stat.S_IRWXO  # fsGroup of Kubernetes gives a volume to a group
     if private and len(text) >= _TOKEN_BYTES and text.isprintable() and text.isascii():
         return text
     file.unlink(missing_ok=True)
