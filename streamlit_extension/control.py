@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,17 +175,31 @@ def _moment(text: str) -> datetime:
 
 
 class ControlWatcher:
-    """Follows the control file from inside a process. `poll` is one `stat` while nothing changes; it has no thread."""
+    """Follows the control file from inside a process. `poll` is one `stat` while nothing changes; it has no thread.
 
-    def __init__(self, data_dir: Path) -> None:
+    Arguments:
+        data_dir: the data folder.
+        on_maintenance: called by `poll` with the maintenance that begins or replaces another, with None at its end.
+        on_log_level: the same with the level's name; None means the configured level.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        on_maintenance: Callable[[Maintenance | None], object] | None = None,
+        on_log_level: Callable[[str | None], object] | None = None,
+    ) -> None:
         self._file = ControlFile(data_dir)
+        self._on_maintenance = on_maintenance
+        self._on_log_level = on_log_level
         self._stamp: tuple[int, ...] | None = None
         self._written = ControlState()
         self._held = ControlState()
         self._damage_said = False
 
     def poll(self, now: datetime | None = None) -> ControlChanges:
-        """Return what changed since the last poll, ends included; each change writes an audit event. Never raises.
+        """Return what changed since the last poll, ends included; each change writes an audit event and is called.
 
         `now` is wall time in UTC, by default the clock's. What was ordered last holds on while the file is damaged.
         """
@@ -203,6 +217,10 @@ class ControlWatcher:
         )
         if changes:
             _audit(changes, before)
+        if changes.maintenance_changed and self._on_maintenance is not None:
+            self._on_maintenance(changes.maintenance)
+        if changes.log_level_changed and self._on_log_level is not None:
+            self._on_log_level(changes.log_level)
         return changes
 
     def _read(self) -> None:

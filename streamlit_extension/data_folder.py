@@ -30,14 +30,23 @@ _NETWORK_TYPES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """The outcome of `prepare_data_dir`: `path` of the folder, or None with the `reason` in one line."""
+    """The outcome of `make_data_folder`: `path` of the folder, or None with the `reason` in one line."""
 
     path: Path | None
     reason: str = ""
 
 
-def prepare_data_dir(settings: Settings) -> DataFolder:
-    """Make the data folder (0700) and try to write in it. Never raises: without a folder the application still runs.
+def prepare_data_dir(settings: Settings) -> Path | None:
+    """Make the data folder and return it; where it can't be used log why and return None. The application still runs."""
+    folder = make_data_folder(settings)
+    if folder.path is None:
+        fields = {"event": "settings.data_dir_unusable", "folder": str(settings.data_dir)}
+        _log.warning(folder.reason, extra=fields)
+    return folder.path
+
+
+def make_data_folder(settings: Settings) -> DataFolder:
+    """Make the data folder (0700) and try to write in it. Never raises.
 
     A folder that is there keeps its mode (a mounted volume has the group that Kubernetes gave it).
     """
