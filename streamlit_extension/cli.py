@@ -38,7 +38,13 @@ class UserError(click.ClickException):
     exit_code = 2
 
 
-class Duration(click.ParamType):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[timedelta]  # generic for type checkers only: older clicks can't be subscripted
+else:
+    _ParamType = click.ParamType
+
+
+class Duration(_ParamType):
     """A time such as `30s`, `10m`, `2h` or `1d`, up to a year."""
 
     name = "duration"
@@ -58,10 +64,12 @@ class Duration(click.ParamType):
 class OneLineGroup(click.Group):
     """A group whose errors are one line each, without a usage block or a traceback."""
 
-    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
         """Run a command line; ends the process with its exit code, or returns the code when not `standalone_mode`."""
         try:
-            result = super().main(args, *rest, standalone_mode=False, **extra)
+            result = super().main(args, prog_name, standalone_mode=False, **extra)
             code = result if isinstance(result, int) else 0
         except click.ClickException as error:
             code = _complain(error.format_message())
