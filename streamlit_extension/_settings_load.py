@@ -10,7 +10,14 @@ from urllib.parse import unquote
 from streamlit_extension import _settings_sources as sources
 from streamlit_extension._settings_rules import rule_of
 from streamlit_extension._settings_sources import Entry
-from streamlit_extension._settings_types import HIDDEN, Origin, Secrecy, Secret, SettingsError, redact_url
+from streamlit_extension._settings_types import (
+    HIDDEN,
+    Origin,
+    Secrecy,
+    Secret,
+    SettingsError,
+    redact_url,
+)
 from streamlit_extension.settings import Schema, Settings, StoreMode, default_data_dir
 
 _SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
@@ -88,14 +95,14 @@ def _values(entries: Mapping[tuple[str, ...], Entry], cwd: Path) -> dict[str, An
         plain = sources.twin_of(path, Schema)
         if plain is not None:
             rule = rule_of(sources.find(Schema, plain))
-            assert rule is not None  # noqa: S101 - a twin belongs to a secret, which has a rule
+            assert rule is not None
             _put(tree, plain, sources.convert_file(entry, value, rule, cwd))
     return tree
 
 
 def _convert(path: tuple[str, ...], entry: Entry) -> Any:
     rule = rule_of(sources.find(Schema, path))
-    assert rule is not None  # noqa: S101 - the sources yield values only
+    assert rule is not None
     return sources.convert(entry, rule)
 
 

@@ -9,7 +9,13 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
-from streamlit_extension._settings_types import Rule, Secrecy, Secret, redact_url, url_checker
+from streamlit_extension._settings_types import (
+    Rule,
+    Secrecy,
+    Secret,
+    redact_url,
+    url_checker,
+)
 
 _MAX_S: Final = 366 * 86_400  # a year; above it, or infinite, is a slip
 _RESERVED: Final = ("/_stcore", "/media", "/component", "/static")  # Streamlit's own paths
@@ -28,7 +34,7 @@ class HealthDetails(StrEnum):
 
     AUTO = "auto"
     ALWAYS = "always"
-    TOKEN = "token"  # noqa: S105 - a word of the configuration
+    TOKEN = "token"
     NEVER = "never"
 
 
@@ -102,12 +108,16 @@ def _file(text: str) -> str:
 
 _WORDS = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
 
-Seconds = Annotated[float, Rule("a number of seconds above 0 (at most a year)", Annotated[float, Meta(gt=0, le=_MAX_S)])]
+Seconds = Annotated[
+    float, Rule("a number of seconds above 0 (at most a year)", Annotated[float, Meta(gt=0, le=_MAX_S)])
+]
 SecondsOrNone = Annotated[float, Rule("a number of seconds, 0 or more", Annotated[float, Meta(ge=0, le=_MAX_S)])]
 Count = Annotated[int, Rule("a whole number from 1 to 1000000", Annotated[int, Meta(ge=1, le=1_000_000)])]
 CountOrNone = Annotated[int, Rule("a whole number from 0 to 1000000", Annotated[int, Meta(ge=0, le=1_000_000)])]
 Percent = Annotated[float, Rule("a percentage from 0 to 100", Annotated[float, Meta(ge=0, le=100)])]
-Milliseconds = Annotated[float, Rule("a number of milliseconds above 0", Annotated[float, Meta(gt=0, le=_MAX_S * 1000)])]
+Milliseconds = Annotated[
+    float, Rule("a number of milliseconds above 0", Annotated[float, Meta(gt=0, le=_MAX_S * 1000)])
+]
 Connections = Annotated[
     float | Literal["auto"],
     Rule('"auto" or a number of connections above 0', Annotated[float, Meta(gt=0, le=1_000_000)] | Literal["auto"]),
@@ -121,9 +131,7 @@ Address = Annotated[
 ]
 Names = Annotated[tuple[str, ...], Rule("a list of texts", tuple[_WORDS, ...])]
 Label = Annotated[str, Rule("a Kubernetes name: lower-case letters, digits and dashes", str, _label)]
-Prefix = Annotated[
-    str, Rule('"" or a path that begins with "/", outside ' + ", ".join(_RESERVED), str, _prefix)
-]
+Prefix = Annotated[str, Rule('"" or a path that begins with "/", outside ' + ", ".join(_RESERVED), str, _prefix)]
 Folder = Annotated[Path, Rule("a folder's path", _WORDS, lambda text: Path(text).expanduser())]
 SecretFile = Annotated[str, Rule("the path of a file that holds the secret", _WORDS, _file)]
 SecretText = Annotated[
@@ -148,7 +156,13 @@ DatabaseUrl = Annotated[
 ]
 CacheUrl = Annotated[Secret, _secret_url("a URL with redis://, rediss:// or unix://", ("redis", "rediss", "unix"))]
 HttpUrl = Annotated[
-    str, Rule("a URL with http:// or https://", str, lambda text: HttpAddress(url_checker(("http", "https"))(text)), Secrecy.URL)
+    str,
+    Rule(
+        "a URL with http:// or https://",
+        str,
+        lambda text: HttpAddress(url_checker(("http", "https"))(text)),
+        Secrecy.URL,
+    ),
 ]
 Store = Annotated[StoreMode, _choice(StoreMode)]
 Details = Annotated[HealthDetails, _choice(HealthDetails)]

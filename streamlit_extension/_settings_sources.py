@@ -14,7 +14,14 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 import msgspec
 
 from streamlit_extension._settings_rules import rule_of
-from streamlit_extension._settings_types import Origin, OriginKind, Rule, Secret, SettingsError, shown
+from streamlit_extension._settings_types import (
+    Origin,
+    OriginKind,
+    Rule,
+    Secret,
+    SettingsError,
+    shown,
+)
 
 PREFIX: Final = "STX_"
 CONFIG_VARIABLE: Final = "STX_CONFIG"
@@ -113,7 +120,7 @@ def read_file(file: Path, root: type[msgspec.Struct]) -> list[Entry]:
         raise SettingsError(f"settings file {str(file)!r}: line {line}: not UTF-8 text") from None
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise SettingsError(f"settings file {str(file)!r}: {_toml_problem(str(error))}") from None
-    return list(_flatten(data, root, (), Origin(OriginKind.FILE, str(file))))
+    return list(flatten(data, root, (), Origin(OriginKind.FILE, str(file))))
 
 
 def _toml_problem(text: str) -> str:
@@ -124,7 +131,8 @@ def _toml_problem(text: str) -> str:
     return f"{at}not valid TOML ({re.sub(chr(39) + '.*', '', what).strip() or 'unreadable'})"
 
 
-def _flatten(data: Mapping[str, Any], root: type[msgspec.Struct], above: Path_, origin: Origin) -> Iterator[Entry]:
+def flatten(data: Mapping[str, Any], root: type[msgspec.Struct], above: Path_, origin: Origin) -> Iterator[Entry]:
+    """Yield every value of parsed TOML; raises SettingsError for a name that is no setting."""
     for key, value in data.items():
         path = (*above, key)
         entry = Entry(path, value, _spelled(path), origin)
@@ -134,7 +142,7 @@ def _flatten(data: Mapping[str, Any], root: type[msgspec.Struct], above: Path_, 
         if rule_of(hint) is not None and map_of(hint) is None:
             yield entry
         elif isinstance(value, dict):
-            yield from _flatten(value, root, path, origin)
+            yield from flatten(value, root, path, origin)
         else:
             raise entry.error(f"a {type(value).__name__} is not allowed here; allowed: a table, [{_spelled(path)}]")
 
@@ -173,7 +181,7 @@ def _variable(name: str, value: str, root: type[msgspec.Struct]) -> Entry | None
     if map_of(hint) is not None or table_of(hint) is not None:
         raise entry.error(f"is a table; allowed: {entry.name}__NAME for each of its settings")
     rule = rule_of(hint)
-    assert rule is not None  # noqa: S101 - every value of the schema has one, a test says so
+    assert rule is not None
     return entry if value or _takes_empty(rule) else None  # empty counts as not set, as for OTEL_*
 
 

@@ -50,7 +50,7 @@ class Secrecy(StrEnum):
 
     OPEN = "open"
     URL = "url"  # without its user-info, query and fragment
-    SECRET = "secret"  # noqa: S105 - nothing of it
+    SECRET = "secret"
 
 
 @dataclass(frozen=True, slots=True)

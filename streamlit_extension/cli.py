@@ -25,7 +25,10 @@ COMMANDS: Final = {
     "demo": ("streamlit_extension.cli_run:demo", "Run the sample: clients, projects, tasks on a SQL database."),
     "doctor": ("streamlit_extension.cli_doctor:doctor", "Say what would not work here, and what to do about it."),
     "maintenance": ("streamlit_extension.cli_control:maintenance", "Take running processes out of service, and back."),
-    "log-level": ("streamlit_extension.cli_control:log_level", "Change the log level of running processes for a while."),
+    "log-level": (
+        "streamlit_extension.cli_control:log_level",
+        "Change the log level of running processes for a while.",
+    ),
 }
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -65,7 +68,12 @@ class OneLineGroup(click.Group):
     """A group whose errors are one line each, without a usage block or a traceback."""
 
     def main(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, *, standalone_mode: bool = True, **extra: Any
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        *,
+        standalone_mode: bool = True,
+        **extra: Any,
     ) -> Any:
         """Run a command line; ends the process with its exit code, or returns the code when not `standalone_mode`."""
         try:

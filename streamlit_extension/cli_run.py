@@ -122,9 +122,7 @@ def _raw_url(url: str) -> str:
 @click.option("--simulate", type=click.IntRange(0, 1000), default=0, help="Real sessions that click through the pages.")
 @streamlit_options
 @click.argument("args", nargs=-1)
-def demo(
-    port: int | None, database_url: str | None, simulate: int, args: tuple[str, ...], **flag_options: Any
-) -> int:
+def demo(port: int | None, database_url: str | None, simulate: int, args: tuple[str, ...], **flag_options: Any) -> int:
     """Run the sample: clients, projects and tasks on a real SQL database."""
     if port is not None:
         flag_options["server_port"] = port

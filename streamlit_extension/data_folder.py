@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("streamlit_extension.settings")
 
-TOKEN_FILE: Final = "token"  # noqa: S105 - a file's name
+TOKEN_FILE: Final = "token"
 _TOKEN_BYTES: Final = 32
 # File systems on which SQLite's WAL and file locks don't hold (names as in /proc/mounts).
 _NETWORK_TYPES: Final = frozenset(

@@ -29,8 +29,16 @@ PACKAGES: Final = (
 _CONNECT_TIMEOUT_S: Final = 1.0
 _LEAST_FREE_BYTES: Final = 64 * 1024 * 1024
 _DEFAULT_PORTS: Final = {
-    **{"http": 80, "https": 443, "redis": 6379, "rediss": 6379, "postgresql": 5432, "postgres": 5432},
-    **{"mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521},
+    "http": 80,
+    "https": 443,
+    "redis": 6379,
+    "rediss": 6379,
+    "postgresql": 5432,
+    "postgres": 5432,
+    "mysql": 3306,
+    "mariadb": 3306,
+    "mssql": 1433,
+    "oracle": 1521,
 }
 _OTLP_VARIABLES: Final = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -159,7 +167,9 @@ def _holder(port: int) -> tuple[str, bool]:
     import psutil
 
     try:
-        listening = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.status == "LISTEN"]
+        listening = [
+            c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.status == "LISTEN"
+        ]
         process = next((psutil.Process(c.pid) for c in listening if c.pid), None)
         if process is None:
             return "another process", False

@@ -14,9 +14,26 @@ from typing import Any
 import msgspec
 
 from streamlit_extension import _settings_rules as rules
-from streamlit_extension._settings_rules import HealthDetails, LogFormat, LogLevel, SharedFailure, StoreMode
-from streamlit_extension._settings_types import Origin, OriginKind, Secret, SettingsError, redact_url
-from streamlit_extension.data_folder import DataFolder, load_or_make_token, make_data_folder, prepare_data_dir
+from streamlit_extension._settings_rules import (
+    HealthDetails,
+    LogFormat,
+    LogLevel,
+    SharedFailure,
+    StoreMode,
+)
+from streamlit_extension._settings_types import (
+    Origin,
+    OriginKind,
+    Secret,
+    SettingsError,
+    redact_url,
+)
+from streamlit_extension.data_folder import (
+    DataFolder,
+    load_or_make_token,
+    make_data_folder,
+    prepare_data_dir,
+)
 
 __all__ = [
     "Alerts",

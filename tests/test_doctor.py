@@ -1,0 +1,115 @@
+"""doctor: what it looks at, and that each problem has a remedy."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from streamlit_extension.cli import cli
+from streamlit_extension.doctor import Finding, examine, page_path_collisions
+from streamlit_extension.settings import Settings
+
+
+def look(tmp_path: Path, environ: Mapping[str, str] | None = None, script: Path | None = None) -> list[Finding]:
+    environ = {"STX_DATA_DIR": "data", "STREAMLIT_SERVER_PORT": "0", **(environ or {})}
+    return examine(Settings.load(environ, tmp_path), script, environ)
+
+
+def one(findings: list[Finding], name: str) -> Finding:
+    return next(finding for finding in findings if finding.name == name)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        yield holder.getsockname()[1]
+
+
+def test_versions_seams_and_settings_are_there(tmp_path: Path) -> None:
+    """The report names versions, every seam, and each setting with where it was written."""
+    findings = look(tmp_path, {"STX_LOG_LEVEL": "DEBUG"})
+    assert one(findings, "streamlit").value[0].isdigit()
+    assert all(finding.value == "present" for finding in findings if finding.section == "seams")
+    assert one(findings, "log_level") == Finding("settings", "log_level", "DEBUG", origin="environment STX_LOG_LEVEL")
+    assert one(findings, "health.interval_s").origin == "default"
+
+
+def test_folder_is_looked_at_and_not_made(tmp_path: Path) -> None:
+    """A folder that isn't there yet is fine where it can be made, a problem where a file is in its way."""
+    assert not one(look(tmp_path), str(tmp_path / "data")).remedy
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    assert "data_dir" in one(look(tmp_path, {"STX_DATA_DIR": "file/x"}), str(tmp_path / "file" / "x")).remedy
+
+
+def test_taken_port_is_a_problem_with_its_holder(tmp_path: Path, taken: int) -> None:
+    """A port that another process holds is named, with who holds it where that can be told."""
+    findings = look(tmp_path, {"STX_MANAGEMENT_PORT": str(taken)})
+    finding = next(f for f in findings if f.section == "ports" and f.name == "management_port")
+    assert f"{taken} is taken by" in finding.value and finding.remedy
+
+
+def test_endpoints_answer_or_not(tmp_path: Path, taken: int) -> None:
+    """A listening address answers; a closed one is a problem, and no password is shown."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        findings = look(
+            tmp_path,
+            {
+                "STX_HEALTH__EXTERNAL_APIS__UP": f"http://127.0.0.1:{taken}/health",
+                "STX_HEALTH__DATABASE__URL": f"postgresql://me:hush@127.0.0.1:{closed.getsockname()[1]}/app",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{closed.getsockname()[1]}",
+            },
+        )
+    assert not one(findings, "health.external_apis.up").remedy
+    assert one(findings, "OTEL_EXPORTER_OTLP_ENDPOINT").remedy
+    assert next(f for f in findings if f.name == "health.database.url" and f.section == "endpoints").remedy
+    assert "hush" not in repr(findings)
+
+
+def test_page_path_collisions(tmp_path: Path) -> None:
+    """Pages called health, metrics or telemetry are found in `pages/` and in literals; other pages are not."""
+    (tmp_path / "pages").mkdir()
+    for name in ("1_health.py", "Reports.py", "2_📈_metrics_of_today.py"):
+        (tmp_path / "pages" / name).write_text("")
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import streamlit as st\n"
+        "def telemetry(): pass\n"
+        "st.navigation([st.Page('a.py', url_path='metrics'), st.Page(telemetry), st.Page('b/clients.py'),\n"
+        "               st.Page('health.py', default=True), st.Page('health.py', url_path='state')])\n"
+    )
+    found = page_path_collisions(script)
+    assert [line.partition(" has ")[0] for line in found] == [
+        "page pages/1_health.py",
+        "page in line 3 of app.py",
+        "page in line 3 of app.py",
+    ]
+    assert page_path_collisions(script, "/ops") == []
+    assert len([f for f in look(tmp_path, script=script) if f.section == "pages" and f.remedy]) == 3
+
+
+def test_script_that_does_not_parse_has_no_collisions(tmp_path: Path) -> None:
+    """Reading never fails: running the script says what is wrong with it."""
+    script = tmp_path / "app.py"
+    script.write_text("def (")
+    assert page_path_collisions(script) == []
+    assert page_path_collisions(tmp_path / "gone.py") == []
+
+
+def test_exit_code_and_json(tmp_path: Path, taken: int) -> None:
+    """The exit code is 1 with a problem and 0 without; JSON says the same; text has no colours in a pipe."""
+    env = {"STX_DATA_DIR": str(tmp_path), "STX_HEALTH__EXTERNAL_APIS__A": f"http://127.0.0.1:{taken}/"}
+    good = CliRunner().invoke(cli, ["doctor", "--json"], env=env)
+    report = json.loads(good.stdout)
+    assert report["ok"] is (good.exit_code == 0)
+    assert {row["section"] for row in report["findings"]} >= {"versions", "seams", "settings", "ports", "endpoints"}
+    bad = CliRunner().invoke(cli, ["doctor"], env={**env, "STX_HEALTH__EXTERNAL_APIS__A": "http://127.0.0.1:1/"})
+    assert bad.exit_code == 1 and "problem: health.external_apis.a" in bad.stdout and "\x1b" not in bad.stdout
