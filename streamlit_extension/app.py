@@ -24,7 +24,8 @@ from streamlit_extension.health.script import ScriptHealth
 from streamlit_extension.health.service import HealthService
 from streamlit_extension.health.watchdog import Watchdog
 from streamlit_extension.lifecycle import Drain, Heartbeat, ManagementServer
-from streamlit_extension.settings import Settings, load_or_make_token, prepare_data_dir
+from streamlit_extension.data_folder import load_or_make_token, prepare_data_dir
+from streamlit_extension.settings import Settings
 from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
 from streamlit_extension.utils.structured_logging import configure_logging
 

@@ -43,7 +43,7 @@ class HealthCheckEndpoint:
     """
 
     def __init__(self, *, service: HealthService | None = None) -> None:
-        self.service = service or _standalone_service()
+        self.service = service or standalone_service()
 
     def basic_health(self) -> HealthResponse:
         """`/health`: status, timestamp, uptime and version; 200 when healthy or degraded, else 503."""
@@ -82,6 +82,17 @@ class HealthCheckEndpoint:
                 return report.live(snapshot, now_s, wall, self.service.liveness_problem())
             case _:
                 return _PLAIN[kind](snapshot, now_s, wall)
+
+
+def standalone_service() -> HealthService:
+    """A service with the checks that need no application, and no thread of its own until it is started."""
+    from streamlit_extension.health.wiring import register_checks
+    from streamlit_extension.settings import Settings
+
+    settings = Settings.load()
+    service = HealthService(version=settings.service_version, shared_failure=settings.health.shared_failure)
+    register_checks(service, settings)
+    return service
 
 
 _PLAIN: Mapping[str, Callable[..., report.Rendered]] = {

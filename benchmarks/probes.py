@@ -1,0 +1,206 @@
+"""Requests a second of our probes beside their peers, in one run: `python benchmarks/probes.py [--seconds S] [--rounds N]`.
+
+Every server is a process of its own on loopback; in each round each is loaded in turn with `wrk` (Debian package), so
+that a slow minute of the machine hits all of them. What is printed are ratios to a constant raw ASGI answer on the same
+server (uvicorn, uvloop, httptools), as medians over the rounds. Peers are installed where they can be imported
+(`pip install fastapi-healthchecks py-healthcheck waitress flask`), else they are left out by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+RAW = """
+import uvicorn
+BODY = b'{"alive": true, "last_heartbeat": "2025-01-15T10:30:00Z"}'
+START = {"type": "http.response.start", "status": 200, "headers": [
+    (b"content-type", b"application/json"), (b"cache-control", b"no-store"), (b"content-length", str(len(BODY)).encode())]}
+END = {"type": "http.response.body", "body": BODY}
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send(START)
+        await send(END)
+uvicorn.run(app, port=PORT, loop="uvloop", http="httptools", access_log=False, log_level="error", lifespan="off",
+            proxy_headers=False)
+"""
+STARLETTE = """
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+async def live(request):
+    return JSONResponse({"alive": True})
+uvicorn.run(Starlette(routes=[Route("/", live)]), port=PORT, loop="uvloop", http="httptools", access_log=False,
+            log_level="error")
+"""
+FASTAPI = """
+import uvicorn
+from fastapi import FastAPI
+from fastapi_healthchecks.api.router import HealthcheckRouter, Probe
+app = FastAPI()
+app.include_router(HealthcheckRouter(Probe(name="live", checks=[])), prefix="/health")
+uvicorn.run(app, port=PORT, loop="uvloop", http="httptools", access_log=False, log_level="error")
+"""
+PY_HEALTHCHECK = """
+from flask import Flask
+from healthcheck import HealthCheck
+from waitress import serve
+app = Flask(__name__)
+app.add_url_rule("/health", "health", view_func=HealthCheck().run)
+serve(app, host="127.0.0.1", port=PORT, threads=8)
+"""
+SCRIPT = "import streamlit as st\nst.title('benchmark')\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A process to load: its name, command and paths with the labels under which they are printed."""
+
+    name: str
+    command: list[str]
+    port: int
+    paths: tuple[tuple[str, str], ...]
+    ready: str
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def python_server(name: str, source: str, path: str, needs: tuple[str, ...] = ()) -> Server | None:
+    """A server from a program text, or None (said on the screen) where a package that it needs is missing."""
+    for package in needs:
+        if subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True, check=False).returncode:
+            print(f"left out: {name} ({package} is not installed)")
+            return None
+    port = free_port()
+    program = textwrap.dedent(source).replace("PORT", str(port))
+    return Server(name, [sys.executable, "-c", program], port, ((name, path),), path)
+
+
+def servers(script: Path) -> list[Server]:
+    """All servers of the comparison."""
+    ours, theirs = free_port(), free_port()
+    options = ["--server.headless", "true", "--browser.gatherUsageStats", "false", "--logger.hideWelcomeMessage", "true"]
+    found = [
+        python_server("constant raw ASGI", RAW, "/"),
+        Server(
+            "ours",
+            [sys.executable, "-m", "streamlit_extension", "run", str(script), "--server.port", str(ours), *options],
+            ours,
+            (
+                ("ours /health/live", "/health/live"),
+                ("ours /health/ready", "/health/ready"),
+                ("ours /health/detailed", "/health/detailed"),
+                ("ours /health", "/health"),
+            ),
+            "/health/startup",
+        ),
+        python_server("bare Starlette route", STARLETTE, "/"),
+        python_server("fastapi-healthchecks", FASTAPI, "/health", ("fastapi_healthchecks",)),
+        python_server("py-healthcheck on waitress", PY_HEALTHCHECK, "/health", ("healthcheck", "waitress", "flask")),
+        Server(
+            "Streamlit's own",
+            [
+                *(sys.executable, "-m", "streamlit", "run", str(script)),
+                *("--server.port", str(theirs), "--server.address", "127.0.0.1", *options),
+            ],
+            theirs,
+            (("Streamlit's own /_stcore/health", "/_stcore/health"),),
+            "/_stcore/health",
+        ),
+    ]
+    return [server for server in found if server is not None]
+
+
+@contextlib.contextmanager
+def running(server: Server, folder: Path) -> Iterator[None]:
+    """The server, started and answering, and ended afterwards."""
+    environment = {**os.environ, "STX_DATA_DIR": str(folder / "data")}
+    with open(folder / f"{server.port}.log", "wb") as log:
+        process = subprocess.Popen(server.command, stdout=log, stderr=log, env=environment, cwd=folder)
+    try:
+        _wait_until_ready(server, process)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{server.ready}", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        time.sleep(0.1)
+    raise SystemExit(f"{server.name} did not start")
+
+
+def load(port: int, path: str, seconds: float, connections: int) -> float:
+    """Requests a second that `wrk` gets from one path."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", f"http://127.0.0.1:{port}{path}"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in output:
+        raise SystemExit(f"{path} on port {port} answered with errors:\n{output}")
+    found = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    if found is None:
+        raise SystemExit(output)
+    return float(found[1])
+
+
+def main() -> None:
+    """Load everything in turn and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--connections", type=int, default=16)
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        raise SystemExit("this benchmark needs wrk (Debian package wrk)")
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        script = folder / "script.py"
+        script.write_text(SCRIPT)
+        started = servers(script)
+        for server in started:
+            stack.enter_context(running(server, folder))
+        targets = [(label, server.port, path) for server in started for label, path in server.paths]
+        figures: dict[str, list[float]] = {label: [] for label, _, _ in targets}
+        for each in range(options.rounds):
+            print(f"round {each + 1} of {options.rounds}", flush=True)
+            for label, port, path in targets:
+                figures[label].append(load(port, path, options.seconds, options.connections))
+    base = figures["constant raw ASGI"]
+    print(f"\n{'answer':34} {'requests/s':>11} {'ratio to raw':>13} {'(min – max)':>15}")
+    for label, values in figures.items():
+        ratios = [value / raw for value, raw in zip(values, base, strict=True)]
+        spread = f"{min(ratios):.2f} – {max(ratios):.2f}"
+        print(f"{label:34} {statistics.median(values):11,.0f} {statistics.median(ratios):13.2f} {spread:>15}")
+
+
+if __name__ == "__main__":
+    main()

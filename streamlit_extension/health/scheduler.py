@@ -1,0 +1,261 @@
+"""Runs checks: one thread that decides when, and worker threads that a hanging check can't exhaust."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from otel.guard import redact_text
+from streamlit_extension.health.model import CheckResult, CheckSpec, Outcome
+
+_logger = logging.getLogger("streamlit_extension.health")
+
+#: Checks that run at the same time; one that is over its time-out no longer counts.
+CONCURRENCY = 16
+#: Runs are spread by this share of their interval, so that replicas don't ask in step.
+JITTER = 0.1
+#: Longest error text that is kept, in characters.
+ERROR_LENGTH = 300
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One run of one check on a worker."""
+
+    spec: CheckSpec
+    started_s: float
+    done: threading.Event = field(default_factory=threading.Event)
+    result: CheckResult | None = None
+    overdue: bool = False
+
+
+class _Workers:
+    """Daemon threads that are kept for the next job; each hanging job keeps the one that it has."""
+
+    def __init__(self) -> None:
+        self._idle: list[queue.SimpleQueue[Callable[[], None] | None]] = []
+        self._lock = threading.Lock()
+        self._number = itertools.count(1)
+        self._closed = False
+
+    def submit(self, function: Callable[[], None]) -> None:
+        with self._lock:
+            box = self._idle.pop() if self._idle else None
+        if box is None:
+            box = queue.SimpleQueue()
+            name = f"stx-check-{next(self._number)}"
+            threading.Thread(target=self._work, args=(box,), name=name, daemon=True).start()
+        box.put(function)
+
+    def _work(self, box: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+        while (function := box.get()) is not None:
+            function()
+            function = None  # keeps nothing of the job alive while waiting
+            with self._lock:
+                if self._closed:
+                    return
+                self._idle.append(box)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for box in idle:
+            box.put(None)
+
+    def reopen(self) -> None:
+        with self._lock:
+            self._closed = False
+
+
+class Scheduler:
+    """Runs every check at its interval and publishes what it found.
+
+    Arguments:
+        publish: gets (name, result), from a worker or from the scheduler's thread.
+        blocked_by: gives the name of a failed check that this one depends on, or None.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        publish: Callable[[str, CheckResult], None],
+        blocked_by: Callable[[CheckSpec], str | None],
+        clock: Callable[[], float] = time.monotonic,
+        concurrency: int = CONCURRENCY,
+    ) -> None:
+        self._publish_result = publish
+        self._blocked_by = blocked_by
+        self._clock = clock
+        self._concurrency = concurrency
+        self._specs: dict[str, CheckSpec] = {}
+        self._due: list[tuple[float, int, CheckSpec]] = []
+        self._deadlines: list[tuple[float, int, _Job]] = []
+        self._running: dict[str, _Job] = {}
+        self._waiting: list[CheckSpec] = []
+        self._order = itertools.count()
+        self._wake = threading.Condition()
+        self._workers = _Workers()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    # -- from outside -------------------------------------------------------------------------------------------
+
+    def add(self, spec: CheckSpec) -> None:
+        """Run this check from now on, the first time at once; replaces the one of that name."""
+        with self._wake:
+            self._specs[spec.name] = spec
+            heapq.heappush(self._due, (self._clock(), next(self._order), spec))
+            self._wake.notify()
+
+    def remove(self, name: str) -> None:
+        """Run this check no more; a run under way is let go."""
+        with self._wake:
+            self._specs.pop(name, None)
+
+    def start(self) -> None:
+        """Start the thread; again changes nothing."""
+        with self._wake:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._stopping = False
+            self._workers.reopen()
+            self._thread = threading.Thread(target=self._run, name="stx-health-scheduler", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout_s: float = 1.0) -> None:
+        """Stop; returns within `timeout_s` seconds, whatever hangs."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout_s)
+        self._workers.close()
+
+    def run_now(self, spec: CheckSpec) -> CheckResult:
+        """Run a check once on a worker, waiting for its time-out at most; a run already under way is shared."""
+        with self._wake:
+            job = self._running.get(spec.name)
+            if job is None:
+                job = self._begin(spec)
+        if job.done.wait(spec.timeout_s) and job.result is not None:
+            return job.result
+        return _timed_out(spec)
+
+    # -- the scheduler's thread ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if self._stopping:
+                    return
+                published = self._expire() + self._begin_due()
+                if not published:
+                    self._wake.wait(self._sleep_s())
+                    continue
+            for name, result in published:
+                self._publish(name, result)
+
+    def _sleep_s(self) -> float | None:
+        moments = [heap[0][0] for heap in (self._due, self._deadlines) if heap]
+        return max(0.0, min(moments) - self._clock()) if moments else None
+
+    def _expire(self) -> list[tuple[str, CheckResult]]:
+        """Jobs over their time-out: reported now, and again at each interval while they hang."""
+        now_s = self._clock()
+        found: list[tuple[str, CheckResult]] = []
+        while self._deadlines and self._deadlines[0][0] <= now_s:
+            _, _, job = heapq.heappop(self._deadlines)
+            if job.done.is_set() or self._running.get(job.spec.name) is not job:
+                continue
+            job.overdue = True
+            if self._specs.get(job.spec.name) is job.spec:
+                found.append((job.spec.name, _timed_out(job.spec)))
+            heapq.heappush(self._deadlines, (now_s + job.spec.interval_s, next(self._order), job))
+        return found
+
+    def _begin_due(self) -> list[tuple[str, CheckResult]]:
+        now_s = self._clock()
+        skipped: list[tuple[str, CheckResult]] = []
+        while self._due and self._due[0][0] <= now_s:
+            _, _, spec = heapq.heappop(self._due)
+            if self._specs.get(spec.name) is spec:
+                self._waiting.append(spec)
+        still_waiting: list[CheckSpec] = []
+        for spec in self._waiting:
+            if self._specs.get(spec.name) is not spec:
+                continue
+            if spec.name in self._running:  # it hangs: never a second run beside it
+                self._plan(spec, now_s)
+            elif (cause := self._blocked_by(spec)) is not None:
+                skipped.append((spec.name, CheckResult(Outcome.SKIPPED, cause=cause)))
+                self._plan(spec, now_s)
+            elif sum(not job.overdue for job in self._running.values()) < self._concurrency:
+                self._begin(spec)
+                self._plan(spec, now_s)
+            else:
+                still_waiting.append(spec)
+        self._waiting = still_waiting
+        return skipped
+
+    def _plan(self, spec: CheckSpec, now_s: float) -> None:
+        spread = 1 + JITTER * (2 * random.random() - 1)
+        heapq.heappush(self._due, (now_s + spec.interval_s * spread, next(self._order), spec))
+
+    def _begin(self, spec: CheckSpec) -> _Job:
+        job = _Job(spec, self._clock())
+        self._running[spec.name] = job
+        heapq.heappush(self._deadlines, (job.started_s + spec.timeout_s, next(self._order), job))
+        self._workers.submit(lambda: self._work(job))
+        return job
+
+    # -- a worker's thread --------------------------------------------------------------------------------------
+
+    def _work(self, job: _Job) -> None:
+        result = _call(job.spec, self._clock)
+        with self._wake:
+            late = job.overdue or self._clock() - job.started_s > job.spec.timeout_s
+            job.result = _timed_out(job.spec) if late else result
+            job.done.set()
+            if self._running.get(job.spec.name) is job:
+                del self._running[job.spec.name]
+            wanted = self._specs.get(job.spec.name) is job.spec
+            self._wake.notify()
+        if wanted and not job.overdue:
+            self._publish(job.spec.name, job.result)
+
+    def _publish(self, name: str, result: CheckResult) -> None:
+        try:
+            self._publish_result(name, result)
+        except Exception as error:
+            _logger.warning(
+                "a check's result could not be taken: %s",
+                type(error).__name__,
+                extra={"event": "telemetry.internal_error", "check": name},
+            )
+
+
+def _timed_out(spec: CheckSpec) -> CheckResult:
+    return CheckResult(Outcome.TIMEOUT, spec.timeout_s, error=f"no answer within {spec.timeout_s:g} s")
+
+
+def _call(spec: CheckSpec, clock: Callable[[], float]) -> CheckResult:
+    """Run a check's function; what it raises is a failure, in one redacted line."""
+    began_s = clock()
+    try:
+        if spec.function is None:
+            return CheckResult(Outcome.NOT_CONFIGURED)
+        result = spec.function()
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return CheckResult(Outcome.FAILED, clock() - began_s, error=redact_text(text)[:ERROR_LENGTH])
+    return result if result.duration_s else replace(result, duration_s=clock() - began_s)
