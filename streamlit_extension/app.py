@@ -251,7 +251,7 @@ class ObservableApp:
 
     def _start_beats(self, stack: contextlib.AsyncExitStack, data_dir: Path | None, logs: Any) -> None:
         watchdog = Watchdog()
-        heartbeat = Heartbeat([self.service.heartbeat, watchdog.beat])
+        heartbeat = Heartbeat([self.service.heartbeat, watchdog.beat, ENGINES.sweep])
         if data_dir is not None:
             control = ControlWatcher(data_dir, on_maintenance=self.service.set_maintenance, on_log_level=logs.set_level)
             heartbeat.beats.append(control.poll)

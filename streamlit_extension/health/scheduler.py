@@ -177,7 +177,9 @@ class Scheduler:
             _, _, job = heapq.heappop(self._deadlines)
             if job.done.is_set() or self._running.get(job.spec.name) is not job:
                 continue
-            job.overdue = True
+            if not job.overdue:
+                job.overdue = True
+                _interrupt(job.spec)
             if self._specs.get(job.spec.name) is job.spec:
                 found.append((job.spec.name, _timed_out(job.spec)))
             heapq.heappush(self._deadlines, (now_s + job.spec.interval_s, next(self._order), job))
@@ -242,6 +244,16 @@ class Scheduler:
                 type(error).__name__,
                 extra={"event": "telemetry.internal_error", "check": name},
             )
+
+
+def _interrupt(spec: CheckSpec) -> None:
+    """Let a check that offers it (`function.interrupt()`, which must not wait) wake its own hanging call."""
+    interrupt = getattr(spec.function, "interrupt", None)
+    if interrupt is not None:
+        try:
+            interrupt()
+        except Exception as error:
+            _logger.debug("a check could not be interrupted: %s", type(error).__name__)
 
 
 def _timed_out(spec: CheckSpec) -> CheckResult:

@@ -1,0 +1,167 @@
+"""Disk, memory and CPU, measured against what this process may really use: its container's limits, else the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from streamlit_extension.health.model import CheckResult, Outcome
+
+#: Above these percentages a check is degraded (the specification's alert thresholds).
+DISK_PERCENT = 85.0
+MEMORY_PERCENT = 90.0
+#: A cgroup limit from here on means "no limit": v1 writes a page-aligned 2**63.
+_NO_LIMIT_BYTES = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory in bytes: what is used (a container's working set without inactive file pages) and what may be."""
+
+    used_bytes: int
+    limit_bytes: int
+
+    @property
+    def percent(self) -> float:
+        """Share that is used, 0-100."""
+        return min(100.0, 100.0 * self.used_bytes / self.limit_bytes) if self.limit_bytes else 0.0
+
+
+def memory(root: Path = Path("/")) -> Memory:
+    """The container's memory where it has a limit (cgroup v2, then v1), else the machine's."""
+    found = _cgroup_v2(root) or _cgroup_v1(root)
+    machine = psutil.virtual_memory()
+    if found is not None and found.limit_bytes < machine.total:
+        return found
+    return Memory(machine.total - machine.available, machine.total)
+
+
+def memory_limit_bytes(root: Path = Path("/")) -> int:
+    """What this process may use, in bytes."""
+    return memory(root).limit_bytes
+
+
+def _cgroup_v2(root: Path) -> Memory | None:
+    folder = root / "sys/fs/cgroup"
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        if limit == "max":
+            return None
+        used = int((folder / "memory.current").read_text())
+        return Memory(max(0, used - _stat(folder / "memory.stat", "inactive_file")), int(limit))
+    except (OSError, ValueError):
+        return None
+
+
+def _cgroup_v1(root: Path) -> Memory | None:
+    folder = root / "sys/fs/cgroup/memory"
+    try:
+        limit = int((folder / "memory.limit_in_bytes").read_text())
+        if limit >= _NO_LIMIT_BYTES:
+            return None
+        used = int((folder / "memory.usage_in_bytes").read_text())
+        return Memory(max(0, used - _stat(folder / "memory.stat", "total_inactive_file")), limit)
+    except (OSError, ValueError):
+        return None
+
+
+def _stat(file: Path, key: str) -> int:
+    for line in file.read_text().splitlines():
+        name, _, value = line.partition(" ")
+        if name == key:
+            return int(value)
+    return 0
+
+
+def cpu_limit(root: Path = Path("/")) -> float:
+    """How many CPUs this process may use: the container's quota, else its affinity."""
+    cpus = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    quota = _cpu_quota(root)
+    return min(cpus, quota) if quota else cpus
+
+
+def _cpu_quota(root: Path) -> float | None:
+    folder = root / "sys/fs/cgroup"
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        quota_us = int((folder / "cpu/cpu.cfs_quota_us").read_text())
+        period_us = int((folder / "cpu/cpu.cfs_period_us").read_text())
+        return quota_us / period_us if quota_us > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+@dataclass(slots=True)
+class CpuMeter:
+    """CPU use since the last question, as a share of what may be used: of the container, else of the machine."""
+
+    root: Path = Path("/")
+    _last: tuple[float, float] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def percent(self) -> float | None:
+        """0-100, or None at the first question, which has nothing to compare with. Never waits."""
+        with self._lock:
+            now = (time.monotonic(), self._used_s())
+            last, self._last = self._last, now
+        if last is None or now[0] <= last[0]:
+            return None
+        share = (now[1] - last[1]) / ((now[0] - last[0]) * self._cpus())
+        return max(0.0, min(100.0, 100.0 * share))
+
+    def _used_s(self) -> float:
+        if _cpu_quota(self.root):
+            used = _cgroup_cpu_s(self.root)
+            if used is not None:
+                return used
+        times = psutil.cpu_times()
+        return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+    def _cpus(self) -> float:
+        if _cpu_quota(self.root) and _cgroup_cpu_s(self.root) is not None:
+            return cpu_limit(self.root)
+        return float(psutil.cpu_count() or 1)
+
+
+def _cgroup_cpu_s(root: Path) -> float | None:
+    folder = root / "sys/fs/cgroup"
+    try:
+        return _stat(folder / "cpu.stat", "usage_usec") / 1e6 or int((folder / "cpuacct/cpuacct.usage").read_text()) / 1e9
+    except (OSError, ValueError):
+        return None
+
+
+_CPU = CpuMeter()
+
+
+def check_memory_usage(threshold_percent: float = MEMORY_PERCENT, root: Path = Path("/")) -> CheckResult:
+    """Memory and CPU; degraded above `threshold_percent` (0-100) of the memory that may be used."""
+    used = memory(root)
+    detail = {"cpu_usage_percent": _CPU.percent() or 0.0, "memory_usage_percent": used.percent}
+    if used.percent > threshold_percent:
+        error = f"memory usage is {used.percent:.0f}%, above {threshold_percent:g}%"
+        return CheckResult(Outcome.DEGRADED, detail={**detail, "reason": "memory"}, error=error)
+    return CheckResult(Outcome.OK, detail=detail)
+
+
+def check_disk_space(path: Path, threshold_percent: float = DISK_PERCENT) -> CheckResult:
+    """The disk that holds `path` (or its nearest existing parent); degraded above `threshold_percent` (0-100)."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    usage = shutil.disk_usage(path)
+    percent = 100.0 * usage.used / (usage.used + usage.free) if usage.used + usage.free else 0.0
+    detail = {"disk_usage_percent": percent}
+    if percent > threshold_percent:
+        error = f"disk usage is {percent:.0f}%, above {threshold_percent:g}%"
+        return CheckResult(Outcome.DEGRADED, detail={**detail, "reason": "disk"}, error=error)
+    return CheckResult(Outcome.OK, detail=detail)
