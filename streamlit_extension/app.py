@@ -13,6 +13,7 @@ from typing import Any
 
 from otel.instrumentation.sqlalchemy import ENGINES, install_engine_discovery
 from otel.instrumentation.streamlit import INSTRUMENTOR, ScriptRun, in_script_thread
+from otel.providers import install_tracer_provider
 from streamlit_extension import listeners
 from streamlit_extension.canary import Canary
 from streamlit_extension.control import ControlWatcher
@@ -27,7 +28,7 @@ from streamlit_extension.lifecycle import Drain, Heartbeat, ManagementServer
 from streamlit_extension.data_folder import load_or_make_token, prepare_data_dir
 from streamlit_extension.settings import Settings
 from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
-from streamlit_extension.utils.structured_logging import configure_logging
+from streamlit_extension.utils.structured_logging import LoggingConfiguration, configure_logging
 
 _logger = logging.getLogger("streamlit_extension.app")
 
@@ -81,6 +82,8 @@ class ObservableApp:
         self.shutdown = GracefulShutdownHandler(
             budget_s=settings.shutdown_budget_s, pre_drain_s=settings.pre_drain_s, exit_when_done=False
         )
+        #: Set by our runner, whose log lines begin before the application's start and end after its stop.
+        self.logs: LoggingConfiguration | None = None
         self._token: str | None = None
         self._listeners = listeners.Listeners(self._find_addresses)
         self._server: Any = None
@@ -142,10 +145,11 @@ class ObservableApp:
             return
         stack = self._lifecycle = contextlib.AsyncExitStack()
         settings = self.settings
-        logs = configure_logging(
-            log_format=settings.log_format, log_level=settings.log_level, service=settings.service_name
-        )
-        stack.callback(logs.restore)
+        logs = self.logs
+        if logs is None:
+            logs = log_as_set(settings)
+            stack.callback(logs.restore)
+        install_tracer_provider(settings.service_name, settings.service_version)
         self._prepare_paths()
         data_dir = prepare_data_dir(settings)
         self._token = load_or_make_token(settings, data_dir)
@@ -297,6 +301,13 @@ class ObservableApp:
         """Our runner's introduction: the uvicorn server that it drives and where that one listens."""
         self._server = server
         self._own_addresses = addresses
+
+
+def log_as_set(settings: Settings) -> LoggingConfiguration:
+    """Let every log line of the process leave as the settings say."""
+    return configure_logging(
+        log_format=settings.log_format, log_level=settings.log_level, service=settings.service_name
+    )
 
 
 def _on_main_thread() -> bool:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from streamlit_extension import listeners
-from streamlit_extension.app import ObservableApp, create_app
+from streamlit_extension.app import ObservableApp, create_app, log_as_set
 from streamlit_extension.settings import Settings
 
 _logger = logging.getLogger("streamlit_extension.runner")
@@ -203,7 +204,10 @@ def _serve(app: ObservableApp, sockets: list[Any], path: str) -> int:
     except OSError as error:
         port = app.settings.management_port
         raise RunError(f"can't listen on management_port {port} ({error.strerror or error})") from error
+    app.logs = log_as_set(app.settings)
     server = _Server(_uvicorn_config(app))
+    trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    app.gate.inner = ProxyHeadersMiddleware(app.gate.inner, trusted_hosts=trusted)
     addresses = listeners.addresses_of(sockets)
     app.serve_with(server, lambda: addresses)
     _print_where_to_look(app, sockets[0].getsockname())
@@ -231,7 +235,7 @@ def _uvicorn_config(app: ObservableApp) -> uvicorn.Config:
     for name, file in (("server.sslCertFile", cert), ("server.sslKeyFile", key)):
         if file and not os.access(file, os.R_OK):
             raise RunError(f"{name}: can't read {file}")
-    options |= {"http": _Protocol, "loop": "none", "lifespan": "on", "log_config": None, "access_log": False}
+    options |= {"proxy_headers": False, "http": _Protocol, "loop": "none", "lifespan": "on", "log_config": None, "access_log": False}
     config = uvicorn.Config(app, **options)
     try:
         config.load()
@@ -285,20 +289,30 @@ def _end_by_force(app: ObservableApp, ended: threading.Event) -> None:
 
 def _end_process(code: int) -> int:
     """Return `code`, or end the process here when threads that never end would hold up the interpreter."""
+    _join_executors()
     others = [each for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
-    if others:
-        _logger.warning(
-            "threads were still running at the end: %s",
-            ", ".join(sorted(each.name for each in others)),
-            extra={"event": "shutdown.threads_left"},
-        )
-        run_exit_functions: Callable[[], None] = atexit._run_exitfuncs
-        finished = threading.Event()
-        threading.Thread(target=lambda: (run_exit_functions(), finished.set()), daemon=True).start()
-        finished.wait(1.0)
-        _flush()
-        os._exit(code)
-    return code
+    if not others:
+        return code
+    names = ", ".join(sorted(each.name for each in others))
+    _logger.warning("threads were still running at the end: %s", names, extra={"event": "shutdown.threads_left"})
+    _within(1.0, atexit._run_exitfuncs)
+    _flush()
+    os._exit(code)
+
+
+def _join_executors() -> None:
+    """Let the idle threads of executors end, as the interpreter would, but not for ever."""
+    from concurrent.futures import thread
+
+    end = getattr(thread, "_python_exit", None)
+    if end is not None:
+        _within(1.0, end)
+
+
+def _within(seconds: float, function: Callable[[], object]) -> None:
+    thread = threading.Thread(target=function, name="stx-exit", daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def _flush() -> None:
