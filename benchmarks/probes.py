@@ -160,9 +160,9 @@ def _wait_until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"{server.name} did not start")
 
 
-def load(port: int, path: str, seconds: float, connections: int) -> float:
+def load(port: int, path: str, seconds: int, connections: int) -> float:
     """Requests a second that `wrk` gets from one path."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", f"http://127.0.0.1:{port}{path}"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}{path}"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in output:
         raise SystemExit(f"{path} on port {port} answered with errors:\n{output}")
@@ -175,7 +175,7 @@ def load(port: int, path: str, seconds: float, connections: int) -> float:
 def main() -> None:
     """Load everything in turn and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=16)
     options = parser.parse_args()

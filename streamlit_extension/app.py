@@ -91,6 +91,7 @@ class ObservableApp:
         self._management_socket: Any = None
         self._management: ManagementServer | None = None
         self._lifecycle: contextlib.AsyncExitStack | None = None
+        self._started = False
         self._script_health = ScriptHealth()
         self._canary: Canary | None = None
         endpoint = HealthCheckEndpoint(service=self.service)
@@ -101,6 +102,7 @@ class ObservableApp:
             details=settings.management_port is None,
         )
         self.gate = Gate(inner, routes)
+        self._handle_health = routes.handle
         self.service.set_liveness(self._liveness_problem)
         INSTRUMENTOR.instrument()
         install_engine_discovery()
@@ -112,10 +114,14 @@ class ObservableApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI interface."""
+        if self._started and scope["type"] == "http" and not self.gate.closing:  # the shortest way for a probe
+            if not await self._handle_health(scope, send):
+                await self.gate.serve(scope, receive, send)
+            return
         if scope["type"] == "lifespan":
             await self._serve_lifespan(scope, receive, send)
             return
-        if self._lifecycle is None:  # mounted below another application, which keeps the lifespan to itself
+        if not self._started:  # mounted below another application, which keeps the lifespan to itself
             await self._start()
         await self.gate(scope, receive, send)
 
@@ -141,8 +147,9 @@ class ObservableApp:
 
     async def _start(self) -> None:
         """Start what runs beside the application, once."""
-        if self._lifecycle is not None:
+        if self._started:
             return
+        self._started = True
         stack = self._lifecycle = contextlib.AsyncExitStack()
         settings = self.settings
         logs = self.logs

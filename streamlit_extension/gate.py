@@ -52,17 +52,15 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one `http` or `websocket` scope."""
         if scope["type"] == "http":
-            kind = self.routes.kind_of(scope["path"], scope["root_path"] if "root_path" in scope else "")
-            if kind is not None:
-                await self.routes.answer(kind, scope, _saying_close(send) if self.closing else send)
-                return
-            await self._request(scope, receive, send)
+            if not await self.routes.handle(scope, _saying_close(send) if self.closing else send):
+                await self.serve(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         else:
             await self.inner(scope, receive, send)
 
-    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand one request on, and know of it while it lasts."""
         key = id(scope)
         self._requests[key] = scope["path"]
         try:

@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 #: Headers that a proxy adds; a request with one of them comes from elsewhere whatever its peer address says.
@@ -41,6 +42,7 @@ class Audience(StrEnum):
     NEVER = "never"
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(address: str) -> bool:
     """Whether `address` (without a port) is a loopback address; a name or nonsense is not."""
     try:
@@ -54,6 +56,7 @@ def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return getattr(ip, "ipv4_mapped", None) or ip
 
 
+@lru_cache(maxsize=1024)
 def is_loopback_host(host: str) -> bool:
     """Whether a Host header (`localhost:8501`, `[::1]:8501`, `127.0.0.1`) names this machine by a loopback name."""
     if host.startswith("["):

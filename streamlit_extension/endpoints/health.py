@@ -30,7 +30,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 #: What every answer carries besides its length. No cookie ever.
-_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 _COMPONENT_PREFIX = "/health/detailed/"
 
 
@@ -111,13 +111,14 @@ def health_paths(prefixes: tuple[str, ...] = ("",)) -> dict[str, str]:
 
 
 @dataclass(slots=True)
-class _Prepared:
-    """An answer as the two messages that a server wants, and until when it may be given."""
+class _Slot:
+    """The answer of one path as the two messages that a server wants, and until when it may be given."""
 
-    start: Message
-    body: Message
-    snapshot: object
-    valid_until_s: float
+    kind: str
+    start: Message = field(default_factory=dict)
+    body: Message = field(default_factory=dict)
+    snapshot: object = None
+    valid_until_s: float = 0.0
 
 
 class Next(Protocol):
@@ -126,9 +127,12 @@ class Next(Protocol):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
+_GUARDED = frozenset({"detailed", "component"})
+
+
 @dataclass(slots=True)
 class HealthRoutes:
-    """ASGI: answers the health paths, hands everything else on.
+    """ASGI: answers the health paths.
 
     Arguments:
         endpoint: gives the answers.
@@ -141,69 +145,81 @@ class HealthRoutes:
     entitlement: Entitlement
     prefixes: tuple[str, ...] = ("",)
     details: bool = True
-    _paths: dict[str, str] = field(init=False)
-    _prepared: dict[tuple[str, bool], _Prepared] = field(init=False, default_factory=dict)
+    _slots: dict[str, _Slot] = field(init=False, default_factory=dict)
+    _entitled_slots: dict[str, _Slot] = field(init=False, default_factory=dict)
+    _service: HealthService = field(init=False)
 
     def __post_init__(self) -> None:
+        self._service = self.endpoint.service
         self.set_prefixes(self.prefixes)
 
     def set_prefixes(self, prefixes: tuple[str, ...]) -> None:
         """Answer below these prefixes from now on."""
         self.prefixes = prefixes
-        self._paths = health_paths(prefixes)
+        paths = health_paths(prefixes)
+        self._slots = {path: _Slot(kind) for path, kind in paths.items()}
+        self._entitled_slots = {path: _Slot(kind) for path, kind in paths.items() if kind in _GUARDED}
 
-    def kind_of(self, path: str, root_path: str = "") -> str | None:
-        """The kind of answer for `path` (`basic`, …, `component`, `unknown`), or None when it is not about health."""
-        kind = self._paths.get(path)
-        if kind is not None:
-            return kind
-        if root_path and path.startswith(root_path):
-            return self.kind_of(path[len(root_path) :] or "/")
-        for prefix in self.prefixes:
-            if path.startswith(f"{prefix}/health/"):
-                return "component" if path.startswith(prefix + _COMPONENT_PREFIX) else "unknown"
-        return None
-
-    async def answer(self, kind: str, scope: Scope, send: Send) -> None:
-        """Send the answer of that kind."""
+    async def handle(self, scope: Scope, send: Send) -> bool:
+        """Answer an `http` scope if it is about health; says whether it was."""
+        path = scope["path"]
+        slot = self._slots.get(path)
+        if slot is None:
+            return await self._handle_other(path, scope, send)
+        if slot.kind == "detailed":
+            if not self.details:
+                await _send(send, 404, _NOT_FOUND, scope["method"])
+                return True
+            if self.entitlement.for_health_details(scope):
+                slot = self._entitled_slots[path]
+        if slot.snapshot is not self._service.snapshot or time.monotonic() >= slot.valid_until_s:
+            self._fill(slot, entitled=slot is not self._slots[path])
         method = scope["method"]
-        if method != "GET" and method != "HEAD":
-            return await _send(send, 405, {"error": "method not allowed, use GET or HEAD"}, method, ((b"allow", b"GET, HEAD"),))
-        if kind == "unknown" or (not self.details and kind in ("detailed", "component")):
-            return await _send(send, 404, {"error": "not found"}, method)
-        entitled = kind in ("detailed", "component") and self.entitlement.for_health_details(scope)
-        if kind == "component":
-            name = scope["path"].partition(_COMPONENT_PREFIX)[2].removesuffix("/")
-            response = self.endpoint.component_health(name, entitled=entitled)
-            return await _send(send, response.status_code, response.body, method)
-        prepared = self._prepared.get((kind, entitled))
-        if (
-            prepared is None
-            or prepared.snapshot is not self.endpoint.service.snapshot
-            or time.monotonic() >= prepared.valid_until_s
-        ):
-            prepared = self._prepare(kind, entitled)
-        await send(prepared.start)
-        await send(prepared.body if method == "GET" else _NO_BODY)
+        if method == "GET":
+            await send(slot.start)
+            await send(slot.body)
+        elif method == "HEAD":
+            await send(slot.start)
+            await send(_NO_BODY)
+        else:
+            await _refuse_method(send, method)
+        return True
 
-    def _prepare(self, kind: str, entitled: bool) -> _Prepared:
-        snapshot = self.endpoint.service.snapshot
+    async def _handle_other(self, path: str, scope: Scope, send: Send) -> bool:
+        """Paths below `/health/` that are none of the fixed ones, and those of an application mounted somewhere."""
+        root_path = scope.get("root_path", "")
+        if root_path and path.startswith(root_path + "/") and not path.startswith("/health"):
+            return await self.handle({**scope, "path": path[len(root_path) :], "root_path": ""}, send)
+        prefix = next((each for each in self.prefixes if path.startswith(f"{each}/health/")), None)
+        if prefix is None:
+            return False
+        method = scope["method"]
+        name = path.removeprefix(prefix + _COMPONENT_PREFIX)
+        if method not in ("GET", "HEAD"):
+            await _refuse_method(send, method)
+        elif name == path or not self.details:
+            await _send(send, 404, _NOT_FOUND, method)
+        else:
+            entitled = self.entitlement.for_health_details(scope)
+            response = self.endpoint.component_health(name.removesuffix("/"), entitled=entitled)
+            await _send(send, response.status_code, response.body, method)
+        return True
+
+    def _fill(self, slot: _Slot, entitled: bool) -> None:
+        snapshot = self._service.snapshot
         now_s = time.monotonic()
-        rendered = self.endpoint.render(kind, entitled)
-        start, body = _messages(rendered.response.status_code, rendered.response.body)
-        prepared = _Prepared(start, body, snapshot, now_s + rendered.valid_for_s)
-        self._prepared[kind, entitled] = prepared
-        return prepared
+        rendered = self.endpoint.render(slot.kind, entitled)
+        slot.start, slot.body = _messages(rendered.response.status_code, rendered.response.body)
+        slot.snapshot, slot.valid_until_s = snapshot, now_s + rendered.valid_for_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the paths alone; anything else is 404."""
-        if scope["type"] != "http":
-            return
-        kind = self.kind_of(scope["path"], scope.get("root_path", ""))
-        await self.answer(kind or "unknown", scope, send)
+        if scope["type"] == "http" and not await self.handle(scope, send):
+            await _send(send, 404, _NOT_FOUND, scope["method"])
 
 
 _NO_BODY: Message = {"type": "http.response.body", "body": b""}
+_NOT_FOUND = {"error": "not found"}
 
 
 def _messages(status: int, body: Mapping[str, Any], extra: tuple[tuple[bytes, bytes], ...] = ()) -> tuple[Message, Message]:
@@ -221,3 +237,7 @@ async def _send(
     start, content = _messages(status, body, extra)
     await send(start)
     await send(_NO_BODY if method == "HEAD" else content)
+
+
+async def _refuse_method(send: Send, method: str) -> None:
+    await _send(send, 405, {"error": "method not allowed, use GET or HEAD"}, method, ((b"allow", b"GET, HEAD"),))

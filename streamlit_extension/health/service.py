@@ -67,7 +67,8 @@ class HealthService:
         self._tracer = tracer
         self._shared_failure = SharedFailure(shared_failure)
         self._lock = threading.RLock()
-        self._snapshot = Snapshot(version=version, started_s=clock())
+        #: All that is known, as one value; read by every request, replaced only here.
+        self.snapshot = Snapshot(version=version, started_s=clock())
         self._told = HealthStatus.HEALTHY
         self._problem: Callable[[], str | None] = lambda: None
         self._listeners: list[Callable[[Snapshot], None]] = []
@@ -76,18 +77,13 @@ class HealthService:
     # -- reading ------------------------------------------------------------------------------------------------
 
     @property
-    def snapshot(self) -> Snapshot:
-        """All that is known, as one value."""
-        return self._snapshot
-
-    @property
     def phase(self) -> ServicePhase:
         """Where the process stands between its start and its end."""
-        return self._snapshot.phase
+        return self.snapshot.phase
 
     def status(self) -> HealthStatus:
         """The status of the whole process now."""
-        return aggregate(self._snapshot, self._clock(), self._wall())
+        return aggregate(self.snapshot, self._clock(), self._wall())
 
     def liveness_problem(self) -> str | None:
         """Why a restart would help; None while alive."""
@@ -102,10 +98,10 @@ class HealthService:
             ValueError: it would depend on itself, directly or through others.
         """
         with self._lock:
-            known = dict(self._snapshot.checks)
+            known = dict(self.snapshot.checks)
             _refuse_cycle(spec, known)
             policy = self._shared_failure if shared_failure is None else SharedFailure(shared_failure)
-            at_start = self._snapshot.phase is ServicePhase.STARTING
+            at_start = self.snapshot.phase is ServicePhase.STARTING
             known[spec.name] = Entry(spec, CheckState(), at_start, policy)
             self._replace(checks=MappingProxyType(known))
             if spec.function is not None and spec.enabled:
@@ -116,7 +112,7 @@ class HealthService:
     def unregister(self, name: str) -> None:
         """Forget a check; an unknown name changes nothing."""
         with self._lock:
-            known = dict(self._snapshot.checks)
+            known = dict(self.snapshot.checks)
             if known.pop(name, None) is not None:
                 self._scheduler.remove(name)
                 self._replace(checks=MappingProxyType(known))
@@ -131,9 +127,9 @@ class HealthService:
         Raises:
             KeyError: no such check.
         """
-        spec = self._snapshot.checks[name].spec
+        spec = self.snapshot.checks[name].spec
         if spec.function is None:
-            return self._snapshot.checks[name].state.result or CheckResult(Outcome.NOT_CONFIGURED)
+            return self.snapshot.checks[name].state.result or CheckResult(Outcome.NOT_CONFIGURED)
         result = self._scheduler.run_now(spec)
         self._publish(name, result)
         return result
@@ -156,7 +152,7 @@ class HealthService:
     def set_maintenance(self, maintenance: Maintenance | None) -> None:
         """Begin, replace or end (None) maintenance; it ends by itself at its `until`."""
         with self._lock:
-            before = self._snapshot.maintenance
+            before = self.snapshot.maintenance
             self._replace(maintenance=maintenance)
         if maintenance is not None:
             _logger.warning(
@@ -177,7 +173,7 @@ class HealthService:
         with self._lock:
             wall = self._wall()
             self._replace(heartbeat=wall)
-            over = self._snapshot.maintenance is not None and maintenance_at(self._snapshot, wall) is None
+            over = self.snapshot.maintenance is not None and maintenance_at(self.snapshot, wall) is None
         if over:
             self.set_maintenance(None)
         else:
@@ -194,16 +190,16 @@ class HealthService:
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _replace(self, **changes: Any) -> None:
-        self._snapshot = replace(self._snapshot, **changes)
+        self.snapshot = replace(self.snapshot, **changes)
 
     def _blocked_by(self, spec: CheckSpec) -> str | None:
-        checks = self._snapshot.checks
+        checks = self.snapshot.checks
         now_s = self._clock()
         return next((name for name in spec.depends_on if failing(checks.get(name), now_s)), None)
 
     def _publish(self, name: str, result: CheckResult) -> None:
         with self._lock:
-            entry = self._snapshot.checks.get(name)
+            entry = self.snapshot.checks.get(name)
             if entry is None:
                 return
             state = next_state(entry.state, entry.spec, result, self._clock(), self._wall())
@@ -213,15 +209,15 @@ class HealthService:
             return
         trace_id = self._tell_change(name, entry.state.status, state)
         with self._lock:
-            latest = self._snapshot.checks.get(name)
+            latest = self.snapshot.checks.get(name)
             if trace_id is not None and latest is not None and latest.state.last_transition == state.last_transition:
                 self._put(name, latest, replace(latest.state, trace_id=trace_id))
-            snapshot = self._snapshot
+            snapshot = self.snapshot
         for listener in tuple(self._listeners):
             listener(snapshot)
 
     def _put(self, name: str, entry: Entry, state: CheckState) -> None:
-        known = dict(self._snapshot.checks)
+        known = dict(self.snapshot.checks)
         known[name] = replace(entry, state=state)
         self._replace(checks=MappingProxyType(known))
 
