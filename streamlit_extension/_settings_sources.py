@@ -47,7 +47,8 @@ class Entry:
 
     def error(self, text: str) -> SettingsError:
         """Return the error that names this setting and where it was written."""
-        where = f" (in {self.origin.name})" if self.origin.kind is OriginKind.FILE else " (in the environment)"
+        file = self.origin.name if self.origin.name.isprintable() else repr(self.origin.name)
+        where = f" (in {file})" if self.origin.kind is OriginKind.FILE else " (in the environment)"
         return SettingsError(f"{self.name}: {text}{where}")
 
 

@@ -119,9 +119,9 @@ def _complain(message: str) -> int:
 
 def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        from importlib.metadata import version
+        from streamlit_extension.settings import package_version
 
-        click.echo(f"{PROGRAM} {version('streamlit-extension')}")
+        click.echo(f"{PROGRAM} {package_version()}")
         ctx.exit()
 
 

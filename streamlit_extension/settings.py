@@ -245,7 +245,8 @@ def default_data_dir(service_name: str = "streamlit-app") -> Path:
     return platformdirs.user_state_path("streamlit-extension", appauthor=False) / name
 
 
-def _package_version() -> str:
+def package_version() -> str:
+    """Return the version of this package as it is installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -286,7 +287,7 @@ class Settings(Schema, frozen=True):
     """
 
     service_name: str = "streamlit-app"
-    service_version: str = msgspec.field(default_factory=_package_version)
+    service_version: str = msgspec.field(default_factory=package_version)
     store_enabled: bool = True
     config_path: Path | None = None
     origins: Mapping[str, Origin] = {}
