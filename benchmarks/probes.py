@@ -99,7 +99,14 @@ def python_server(name: str, source: str, path: str, needs: tuple[str, ...] = ()
 def servers(script: Path) -> list[Server]:
     """All servers of the comparison."""
     ours, theirs = free_port(), free_port()
-    options = ["--server.headless", "true", "--browser.gatherUsageStats", "false", "--logger.hideWelcomeMessage", "true"]
+    options = [
+        "--server.headless",
+        "true",
+        "--browser.gatherUsageStats",
+        "false",
+        "--logger.hideWelcomeMessage",
+        "true",
+    ]
     found = [
         python_server("constant raw ASGI", RAW, "/"),
         Server(

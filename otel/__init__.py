@@ -1,0 +1,1 @@
+"""The telemetry substrate: knows OpenTelemetry, and nothing of the application."""

@@ -11,12 +11,35 @@ REDACTED = "[REDACTED]"
 #: Deepest nesting that is looked into; what lies deeper is replaced by its type's name.
 MAX_DEPTH = 8
 
-_WORDS = (
-    "password passwd passphrase pwd secret token apikey authorization cookie credential credentials dsn "
-    "privatekey accesskey secretkey clientsecret connectionstring webhook webhookurl routingkey sessionid jwt bearer"
-).split()
+_WORDS = [
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "secret",
+    "token",
+    "apikey",
+    "authorization",
+    "cookie",
+    "credential",
+    "credentials",
+    "dsn",
+    "privatekey",
+    "accesskey",
+    "secretkey",
+    "clientsecret",
+    "connectionstring",
+    "webhook",
+    "webhookurl",
+    "routingkey",
+    "sessionid",
+    "jwt",
+    "bearer",
+]
 #: Names that hold a sensitive word and are none: counts and limits of tokens, as language models have them.
-_HARMLESS = re.compile(r"(^|_)(max|min|num|count|total|prompt|completion|input|output)_?tokens?$|tokens?_(count|used|limit|total|type)$|tokens$")
+_HARMLESS = re.compile(
+    r"(^|_)(max|min|num|count|total|prompt|completion|input|output)_?tokens?$|tokens?_(count|used|limit|total|type)$|tokens$"
+)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SPLIT = re.compile(r"[^a-z0-9]+")
 
@@ -25,7 +48,9 @@ _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.\-]{0,30}://)([^\s/?#\"'<>@\[\]]{0,2048
 _QUERY = re.compile(r"([?&;][^\s=&;#\"'<>?]{1,256}=)([^\s&;#\"'<>]+)")
 _HEADER = re.compile(r"\b(bearer|basic|digest|negotiate)\s+[A-Za-z0-9._~+/=\-]{6,}", re.IGNORECASE)
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_\-]{5,}\.[A-Za-z0-9_\-]{5,}(?:\.[A-Za-z0-9_\-]*)?")
-_KEY_BLOCK = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL)
+_KEY_BLOCK = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
+)
 _KNOWN_KEY = re.compile(
     r"\b(?:AKIA[0-9A-Z]{16}|ASIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|xox[abeprs]-[A-Za-z0-9\-]{10,}"
     r"|sk_(?:live|test)_[A-Za-z0-9]{10,}|AIza[A-Za-z0-9_\-]{30,}|glpat-[A-Za-z0-9_\-]{15,})"
@@ -36,7 +61,9 @@ _ASSIGNMENT = re.compile(
     re.IGNORECASE,
 )
 #: A text without any of these can't hold what the patterns look for.
-_TRIGGER = re.compile(r"[=:]|eyJ|-----|AKIA|ASIA|gh[pousr]_|github_pat_|xox|sk_|AIza|glpat-|bearer|basic|digest|negotiate", re.IGNORECASE)
+_TRIGGER = re.compile(
+    r"[=:]|eyJ|-----|AKIA|ASIA|gh[pousr]_|github_pat_|xox|sk_|AIza|glpat-|bearer|basic|digest|negotiate", re.IGNORECASE
+)
 
 
 def redact_text(text: str) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from otel.providers import install_tracer_provider
 from streamlit_extension import listeners
 from streamlit_extension.canary import Canary
 from streamlit_extension.control import ControlWatcher
+from streamlit_extension.data_folder import load_or_make_token, prepare_data_dir
 from streamlit_extension.endpoints.entitlement import Audience, Entitlement
 from streamlit_extension.endpoints.health import HealthCheckEndpoint, HealthRoutes, Message, Receive, Scope, Send
 from streamlit_extension.gate import Gate
@@ -25,7 +25,6 @@ from streamlit_extension.health.script import ScriptHealth
 from streamlit_extension.health.service import HealthService
 from streamlit_extension.health.watchdog import Watchdog
 from streamlit_extension.lifecycle import Drain, Heartbeat, ManagementServer
-from streamlit_extension.data_folder import load_or_make_token, prepare_data_dir
 from streamlit_extension.settings import Settings
 from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
 from streamlit_extension.utils.structured_logging import LoggingConfiguration, configure_logging
@@ -265,7 +264,7 @@ class ObservableApp:
         heartbeat = Heartbeat([self.service.heartbeat, watchdog.beat, ENGINES.sweep])
         if data_dir is not None:
             control = ControlWatcher(data_dir, on_maintenance=self.service.set_maintenance, on_log_level=logs.set_level)
-            heartbeat.beats.append(control.poll)
+            heartbeat.beats.append(lambda: control.poll() and None)
         watchdog.start()
         stack.callback(watchdog.stop)
         heartbeat.start()

@@ -67,7 +67,9 @@ class ManagementServer:
         """Serve on the socket from now on."""
         import uvicorn
 
-        config = uvicorn.Config(self.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        )
         self._server = uvicorn.Server(config)
         self._task = asyncio.get_running_loop().create_task(self._server._serve([self.sock]), name="stx-management")
 

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -21,7 +21,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from streamlit_extension import listeners
 from streamlit_extension.app import ObservableApp, create_app, log_as_set
+from streamlit_extension.endpoints.entitlement import is_loopback
 from streamlit_extension.settings import Settings
+
+if TYPE_CHECKING:
+    from streamlit_extension.endpoints.health import Next
 
 _logger = logging.getLogger("streamlit_extension.runner")
 
@@ -137,7 +141,9 @@ def _application(path: str, settings: Settings) -> ObservableApp:
     except RunError:
         raise
     except Exception as error:
-        raise RunError(f"the launcher {path} can't be imported: {type(error).__name__}: {error}".splitlines()[0]) from error
+        raise RunError(
+            f"the launcher {path} can't be imported: {type(error).__name__}: {error}".splitlines()[0]
+        ) from error
     return create_app(inner, settings=settings)
 
 
@@ -207,7 +213,7 @@ def _serve(app: ObservableApp, sockets: list[Any], path: str) -> int:
     app.logs = log_as_set(app.settings)
     server = _Server(_uvicorn_config(app))
     trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
-    app.gate.inner = ProxyHeadersMiddleware(app.gate.inner, trusted_hosts=trusted)
+    app.gate.inner = cast("Next", ProxyHeadersMiddleware(cast("Any", app.gate.inner), trusted_hosts=trusted))
     addresses = listeners.addresses_of(sockets)
     app.serve_with(server, lambda: addresses)
     _print_where_to_look(app, sockets[0].getsockname())
@@ -235,7 +241,14 @@ def _uvicorn_config(app: ObservableApp) -> uvicorn.Config:
     for name, file in (("server.sslCertFile", cert), ("server.sslKeyFile", key)):
         if file and not os.access(file, os.R_OK):
             raise RunError(f"{name}: can't read {file}")
-    options |= {"proxy_headers": False, "http": _Protocol, "loop": "none", "lifespan": "on", "log_config": None, "access_log": False}
+    options |= {
+        "proxy_headers": False,
+        "http": _Protocol,
+        "loop": "none",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+    }
     config = uvicorn.Config(app, **options)
     try:
         config.load()
@@ -324,7 +337,7 @@ def _flush() -> None:
 def _print_where_to_look(app: ObservableApp, name: tuple[Any, ...]) -> None:
     if _option("logger.hideWelcomeMessage"):
         return
-    host = "localhost" if listeners.is_loopback(name[0]) or name[0] in ("0.0.0.0", "::") else name[0]
+    host = "localhost" if is_loopback(name[0]) or name[0] in ("0.0.0.0", "::") else name[0]
     host = f"[{host}]" if ":" in host else host
     scheme = "https" if _option("server.sslCertFile") else "http"
     base = (_option("server.baseUrlPath") or "").strip("/")

@@ -1,0 +1,1 @@
+"""Adapters to the libraries that an application is made of."""

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import wrapt
@@ -25,7 +26,7 @@ MAX_ENGINES = 50
 
 @dataclass(slots=True, eq=False)
 class EngineEntry:
-    """One database of the application: its name, its redacted URL, and the newest living engine for it (held weakly)."""
+    """One database of the application: its name, its redacted URL, and its living engines, held weakly."""
 
     name: str
     url: str
@@ -84,7 +85,7 @@ class EngineRegistry:
             self._subscribers.append(subscriber)
             known = self.entries
         for entry in known:
-            _contained(lambda entry=entry: subscriber.added(entry))
+            _contained(partial(subscriber.added, entry))
 
         def end() -> None:
             with self._lock:
@@ -111,7 +112,7 @@ class EngineRegistry:
             subscribers = tuple(self._subscribers)
         if new:
             for subscriber in subscribers:
-                _contained(lambda subscriber=subscriber: subscriber.added(entry))
+                _contained(partial(subscriber.added, entry))
 
     def sweep(self) -> None:
         """Drop databases whose engines have all died; called now and then, never from the garbage collector."""
@@ -122,7 +123,7 @@ class EngineRegistry:
             subscribers = tuple(self._subscribers)
         for entry in dead:
             for subscriber in subscribers:
-                _contained(lambda subscriber=subscriber, entry=entry: subscriber.removed(entry))
+                _contained(partial(subscriber.removed, entry))
 
     def _name(self, engine: Any) -> str:
         taken = {entry.name for entry in self._entries.values()}

@@ -47,7 +47,8 @@ class ScriptRun:
 class RunListener(Protocol):
     """Is told of each finished run, on the script's own thread."""
 
-    def __call__(self, run: ScriptRun, /) -> None: ...
+    def __call__(self, run: ScriptRun, /) -> None:
+        """Take one finished run."""
 
 
 @dataclass(slots=True)

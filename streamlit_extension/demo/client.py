@@ -240,7 +240,9 @@ def _state(widget: Widget, value: Any) -> WidgetState:
             state = WidgetState(id=widget.id)
             state.double_array_value.data.extend(float(each) for each in value)
             return state
-    raise TypeError(f"a {type(value).__name__} is no widget's value; allowed are text, numbers, bool and lists of numbers")
+    raise TypeError(
+        f"a {type(value).__name__} is no widget's value; allowed are text, numbers, bool and lists of numbers"
+    )
 
 
 def describe(page: Page) -> Mapping[str, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -38,7 +38,7 @@ class Audience(StrEnum):
 
     AUTO = "auto"
     ALWAYS = "always"
-    TOKEN = "token"  # noqa: S105 - a policy's name
+    TOKEN = "token"
     NEVER = "never"
 
 
@@ -85,13 +85,13 @@ class Entitlement:
     listens_on_loopback: Callable[[], bool | None]
     audience: Audience = Audience.AUTO
 
-    def for_health_details(self, scope: dict[str, Any]) -> bool:
+    def for_health_details(self, scope: Mapping[str, Any]) -> bool:
         """Whether the caller may see `/health/detailed` in full."""
         if self.audience is Audience.ALWAYS:
             return True
         return self.audience is not Audience.NEVER and self.for_operators(scope)
 
-    def for_operators(self, scope: dict[str, Any]) -> bool:
+    def for_operators(self, scope: Mapping[str, Any]) -> bool:
         """Whether the caller may see what only operators see: by token, or by sitting at the machine."""
         headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
         host: list[bytes] = []

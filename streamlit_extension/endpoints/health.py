@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from streamlit_extension.endpoints.entitlement import Entitlement
 from streamlit_extension.health import report
@@ -106,7 +104,10 @@ def health_paths(prefixes: tuple[str, ...] = ("",)) -> dict[str, str]:
     """Every exact path and the kind of answer it gives, for each prefix (`path_prefix`, `server.baseUrlPath`)."""
     kinds = {"": "basic", "/detailed": "detailed", "/ready": "ready", "/live": "live", "/startup": "startup"}
     return {
-        f"{prefix}/health{path}{slash}": kind for prefix in prefixes for path, kind in kinds.items() for slash in ("", "/")
+        f"{prefix}/health{path}{slash}": kind
+        for prefix in prefixes
+        for path, kind in kinds.items()
+        for slash in ("", "/")
     }
 
 
@@ -222,7 +223,9 @@ _NO_BODY: Message = {"type": "http.response.body", "body": b""}
 _NOT_FOUND = {"error": "not found"}
 
 
-def _messages(status: int, body: Mapping[str, Any], extra: tuple[tuple[bytes, bytes], ...] = ()) -> tuple[Message, Message]:
+def _messages(
+    status: int, body: Mapping[str, Any], extra: tuple[tuple[bytes, bytes], ...] = ()
+) -> tuple[Message, Message]:
     payload = msgspec.json.encode(body)
     headers = [*_HEADERS, *extra, (b"content-length", str(len(payload)).encode())]
     return (

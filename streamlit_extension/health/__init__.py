@@ -1,0 +1,1 @@
+"""Checks, their schedule and their status: decisions without HTTP."""

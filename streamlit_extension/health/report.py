@@ -183,7 +183,7 @@ def _status_word(entry: Entry, now_s: float) -> str:
 
 
 def _reason(entry: Entry, now_s: float) -> str | None:
-    """Why a component is not simply healthy: `stale`, `timeout`, `failed`, or what its check names (`pool exhausted`)."""
+    """Why a component is not simply healthy: `stale`, `timeout`, `failed`, or what its check names (`slow`)."""
     result = entry.state.result
     if result is None:
         return None
@@ -227,7 +227,9 @@ def _formatted(detail: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dependency_names(snapshot: Snapshot) -> Iterable[str]:
-    shown = [name for name, entry in snapshot.checks.items() if name not in ("database", "cache") and _is_dependency(entry)]
+    shown = [
+        name for name, entry in snapshot.checks.items() if name not in ("database", "cache") and _is_dependency(entry)
+    ]
     return ("database", "cache", *shown)
 
 

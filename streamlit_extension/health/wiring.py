@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ def register_checks(
     for name, url in health.external_apis.items():
         wiring.add(
             f"external_apis:{name}",
-            lambda chosen, url=url: ExternalApiCheck(url, timeout_s=chosen.timeout_s, slow_s=chosen.slow_s),
+            partial(_api_check, url),
             critical=False,
             scope=Scope.SHARED,
         )
@@ -129,6 +130,10 @@ def register_checks(
         wiring.close()
 
     return close
+
+
+def _api_check(url: str, chosen: Any) -> ExternalApiCheck:
+    return ExternalApiCheck(url, timeout_s=chosen.timeout_s, slow_s=chosen.slow_s)
 
 
 class _Configured:

@@ -55,7 +55,9 @@ def facts_of(record: logging.LogRecord, service: str) -> dict[str, Any]:
     elif context.is_valid:
         facts["trace_id"], facts["span_id"] = format(context.trace_id, "032x"), format(context.span_id, "016x")
     facts["service"] = service
-    extra = {key: value for key, value in own.items() if key not in _STANDARD and key not in ("event", "trace_id", "span_id")}
+    extra = {
+        key: value for key, value in own.items() if key not in _STANDARD and key not in ("event", "trace_id", "span_id")
+    }
     for key, value in redact_fields(extra).items():
         facts[f"field.{key}" if key in _RESERVED else key] = value
     if record.exc_info and record.exc_info[1] is not None:
@@ -132,7 +134,9 @@ def gelf_line(record: logging.LogRecord, service: str) -> str:
     for key, value in facts.items():
         name = "_" + _GELF_NAME.sub("_", key)
         line[name if name != "_id" else "_field_id"] = (
-            value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else encode({"v": value})[5:-1]
+            value
+            if isinstance(value, (int, float, str)) and not isinstance(value, bool)
+            else encode({"v": value})[5:-1]
         )
     return encode(line)
 
@@ -143,7 +147,11 @@ def plain_line(record: logging.LogRecord, service: str, colour: bool = False) ->
     level = f"{facts['level']:8}"
     if colour:
         level = f"\x1b[{_COLOURS.get(record.levelname, '0')}m{level}\x1b[0m"
-    named = [f"{key}={_one_line(value)}" for key, value in facts.items() if key not in ("timestamp", "level", "logger", "message", "service")]
+    named = [
+        f"{key}={_one_line(value)}"
+        for key, value in facts.items()
+        if key not in ("timestamp", "level", "logger", "message", "service")
+    ]
     return " ".join([facts["timestamp"], level, facts["logger"], _one_line(facts["message"]), *named])
 
 

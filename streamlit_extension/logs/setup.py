@@ -99,11 +99,20 @@ _current: set[LoggingConfiguration] = set()
 
 def _is_console(handler: logging.Handler) -> bool:
     stream = getattr(handler, "stream", None)
-    return isinstance(handler, logging.StreamHandler) and stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    return isinstance(handler, logging.StreamHandler) and stream in (
+        sys.stdout,
+        sys.stderr,
+        sys.__stdout__,
+        sys.__stderr__,
+    )
 
 
 def configure_logging(
-    *, log_format: LogFormat | str = LogFormat.JSON, log_level: str = "INFO", service: str = "streamlit-app", stream: Any = None
+    *,
+    log_format: LogFormat | str = LogFormat.JSON,
+    log_level: str = "INFO",
+    service: str = "streamlit-app",
+    stream: Any = None,
 ) -> LoggingConfiguration:
     """Let every log line of the process leave the same way, once.
 

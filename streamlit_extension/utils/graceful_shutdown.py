@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -110,7 +111,7 @@ class GracefulShutdownHandler:
     ) -> None:
         if not budget_s > 0:
             raise ValueError(f"budget_s is {budget_s!r}; allowed is a number of seconds above 0")
-        if not 0 <= pre_drain_s:
+        if not pre_drain_s >= 0:
             raise ValueError(f"pre_drain_s is {pre_drain_s!r}; allowed is a number of seconds from 0")
         self.budget_s = budget_s
         self.pre_drain_s = min(pre_drain_s, budget_s)
@@ -139,7 +140,7 @@ class GracefulShutdownHandler:
     def add_cleanup(self, callback: Cleanup, name: str | None = None) -> None:
         """Call `callback` in CLEANUP_RESOURCES; the last one added is called first, each failure is contained."""
         with self._lock:
-            self._cleanups.append((name or getattr(callback, "__qualname__", repr(callback)), callback))
+            self._cleanups.append((name or str(getattr(callback, "__qualname__", repr(callback))), callback))
 
     def on_complete(self, callback: Callable[[], None]) -> None:
         """Call `callback` when all phases are done (a server ends itself then); its failure is contained."""
@@ -239,7 +240,7 @@ class GracefulShutdownHandler:
         with self._lock:
             steps = list(self._steps[phase])
         for step in steps:
-            self._run_contained(_name_of(step), lambda step=step: step(deadline), deadline, cancelled, failures)
+            self._run_contained(_name_of(step), partial(step, deadline), deadline, cancelled, failures)
         report = PhaseReport(phase, self._clock() - began_s, tuple(cancelled), tuple(failures))
         _logger.log(
             logging.WARNING if cancelled or failures else logging.INFO,
@@ -281,7 +282,9 @@ class GracefulShutdownHandler:
     ) -> None:
         """Run one step on a thread of its own, so that one that hangs or fails holds nobody up."""
         outcome = _Outcome()
-        thread = threading.Thread(target=self._call, args=(function, outcome, deadline), name=f"stx-{name}", daemon=True)
+        thread = threading.Thread(
+            target=self._call, args=(function, outcome, deadline), name=f"stx-{name}", daemon=True
+        )
         thread.start()
         if not outcome.done.wait(deadline.remaining_s):
             cancelled.append(name)
@@ -333,7 +336,7 @@ class GracefulShutdownHandler:
 
 
 def _name_of(step: Step) -> str:
-    return getattr(step, "__qualname__", repr(step)).rsplit(".", 1)[-1].strip("_")
+    return str(getattr(step, "__qualname__", repr(step))).rsplit(".", 1)[-1].strip("_")
 
 
 def _exit_now(message: str) -> None:

@@ -66,7 +66,9 @@ class Postgres:
     def processes(self) -> list[int]:
         """The server's processes."""
         parent = int((self.folder / "data/postmaster.pid").read_text().splitlines()[0])
-        children = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout.split()
+        children = subprocess.run(
+            ["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False
+        ).stdout.split()
         return [parent, *map(int, children)]
 
     @contextlib.contextmanager

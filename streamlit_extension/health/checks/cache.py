@@ -114,5 +114,7 @@ def _streamlit_detail(found: CacheStatistics | None) -> dict[str, Any] | None:
     if found.hits is not None and found.misses is not None and found.hits + found.misses:
         detail["hit_rate_percent"] = 100.0 * found.hits / (found.hits + found.misses)
     if found.used_bytes is not None:
-        detail["memory_usage_percent"] = min(100.0, 100.0 * found.used_bytes / (found.budget_bytes or memory_limit_bytes()))
+        detail["memory_usage_percent"] = min(
+            100.0, 100.0 * found.used_bytes / (found.budget_bytes or memory_limit_bytes())
+        )
     return detail

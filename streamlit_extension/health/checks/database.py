@@ -17,7 +17,12 @@ from streamlit_extension.health.model import CheckResult, Outcome
 
 ERROR_LENGTH = 300
 #: What costs a database next to nothing and still asks it; the standard's own where nothing is named.
-_STATEMENTS = {"oracle": "SELECT 1 FROM DUAL", "sqlite": "PRAGMA schema_version", "db2": "VALUES 1", "hana": "SELECT 1 FROM DUMMY"}
+_STATEMENTS = {
+    "oracle": "SELECT 1 FROM DUAL",
+    "sqlite": "PRAGMA schema_version",
+    "db2": "VALUES 1",
+    "hana": "SELECT 1 FROM DUMMY",
+}
 _STATEMENT = "SELECT 1"
 
 
@@ -68,10 +73,12 @@ class DatabaseCheck:
         if problem is not None:
             return CheckResult(Outcome.FAILED, took_s, detail, problem)
         if detail.get("pool") == "exhausted":
-            return CheckResult(Outcome.DEGRADED, took_s, {**detail, "reason": "pool exhausted"}, "the pool is exhausted")
+            return CheckResult(
+                Outcome.DEGRADED, took_s, {**detail, "reason": "pool exhausted"}, "the pool is exhausted"
+            )
         if took_s > self._slow_s:
-            error = f"slow: answered after {took_s:.3f} s"
-            return CheckResult(Outcome.DEGRADED, took_s, {**detail, "reason": "slow"}, error)
+            slow = f"slow: answered after {took_s:.3f} s"
+            return CheckResult(Outcome.DEGRADED, took_s, {**detail, "reason": "slow"}, slow)
         return CheckResult(Outcome.OK, took_s, detail)
 
     def use(self, engine: Any) -> None:
@@ -205,7 +212,7 @@ def _shared_connection(engine: Any) -> Any | None:
 
 
 def pool_detail(engine: Any) -> dict[str, Any]:
-    """What the real pool says of itself: `connections` with `active`, `idle` and `max` (None: no limit), as far as known."""
+    """What the real pool says of itself: `connections` with `active`, `idle` and `max` (None: no limit), where known."""
     pool = engine.pool
     try:
         active, idle = max(0, pool.checkedout()), max(0, pool.checkedin())

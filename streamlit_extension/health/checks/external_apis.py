@@ -1,4 +1,4 @@
-"""Whether another service answers: one GET with a total deadline, no redirect, and no address that is nobody's business."""
+"""Whether another service answers: one GET with a total deadline, no redirect, and no forbidden address."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RefusedAddressError(Exception):
 
 
 def refusal(address: str) -> str | None:
-    """Why an IP address is not asked (link-local, metadata, multicast, unspecified), or None. Private ones are allowed."""
+    """Why an IP address is not asked (link-local, metadata, multicast, unspecified), or None; private ones are allowed."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None) or ip
     if ip in METADATA_ADDRESSES:
@@ -71,7 +71,9 @@ class ExternalApiCheck:
         if not 200 <= status < 300:
             return CheckResult(Outcome.FAILED, took_s, detail, f"answered {status}")
         if took_s > self._slow_s:
-            return CheckResult(Outcome.DEGRADED, took_s, {**detail, "reason": "slow"}, f"slow: answered after {took_s:.3f} s")
+            return CheckResult(
+                Outcome.DEGRADED, took_s, {**detail, "reason": "slow"}, f"slow: answered after {took_s:.3f} s"
+            )
         return CheckResult(Outcome.OK, took_s, detail)
 
     def interrupt(self) -> None:
@@ -83,7 +85,7 @@ class ExternalApiCheck:
         deadline_s = time.monotonic() + self._timeout_s
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         connection = http.client.HTTPConnection(host, port, timeout=self._timeout_s)
-        connection.default_port = 443 if parts.scheme == "https" else 80  # type: ignore[misc]
+        connection.default_port = 443 if parts.scheme == "https" else 80
         expired = threading.Event()
 
         def expire() -> None:
@@ -112,7 +114,7 @@ class ExternalApiCheck:
             self._socket = None
 
     def _connect(self, host: str, port: int, tls: bool, deadline_s: float) -> socket.socket:
-        """Connect to the very address that was looked at: a name that resolves otherwise a moment later changes nothing."""
+        """Connect to the very address that was looked at, whatever the name resolves to a moment later."""
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for info in infos:
             reason = refusal(str(info[4][0]))

@@ -136,7 +136,9 @@ class CpuMeter:
 def _cgroup_cpu_s(root: Path) -> float | None:
     folder = root / "sys/fs/cgroup"
     try:
-        return _stat(folder / "cpu.stat", "usage_usec") / 1e6 or int((folder / "cpuacct/cpuacct.usage").read_text()) / 1e9
+        return (
+            _stat(folder / "cpu.stat", "usage_usec") / 1e6 or int((folder / "cpuacct/cpuacct.usage").read_text()) / 1e9
+        )
     except (OSError, ValueError):
         return None
 
