@@ -54,7 +54,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run_script(target: str, args: list[str], flag_options: Mapping[str, Any], settings: Settings) -> int:
+def run_script(
+    target: str,
+    args: list[str],
+    flag_options: Mapping[str, Any],
+    settings: Settings,
+    *,
+    on_listening: Callable[[str], None] | None = None,
+) -> int:
     """Serve a Streamlit script, or the launcher that it is, until stopped.
 
     Arguments:
@@ -62,6 +69,7 @@ def run_script(target: str, args: list[str], flag_options: Mapping[str, Any], se
         args: what the script finds in `sys.argv[1:]`.
         flag_options: Streamlit's options from the command line, by their flags' parameter names (`server_port`).
         settings: ours.
+        on_listening: called with the application's URL once its port accepts connections.
 
     Returns:
         The exit code: 0 after a clean stop.
@@ -75,7 +83,9 @@ def run_script(target: str, args: list[str], flag_options: Mapping[str, Any], se
     _prepare_streamlit(path, args, flag_options)
     sockets = [_bind_application()]
     app = _application(path, settings)
-    return _serve(app, sockets, path)
+    if on_listening is not None:
+        on_listening(_root_url(sockets[0].getsockname()) + "/" + _base_path())
+    return _serve(app, sockets)
 
 
 def run_app(app: ObservableApp, config: Mapping[str, Any] | None = None) -> None:
@@ -85,7 +95,7 @@ def run_app(app: ObservableApp, config: Mapping[str, Any] | None = None) -> None
         flags = {str(name).replace(".", "_"): value for name, value in (config or {}).items()}
         _refuse_unknown_options(config or {})
         _prepare_streamlit(launcher, sys.argv[1:], flags)
-        code = _serve(app, [_bind_application()], launcher)
+        code = _serve(app, [_bind_application()])
     except RunError as error:
         print(f"streamlit-extension: {error}", file=sys.stderr)
         code = 2
@@ -204,7 +214,7 @@ def _bind(address: str, port: int, setting: str) -> Any:
 # -- serving --------------------------------------------------------------------------------------------------------
 
 
-def _serve(app: ObservableApp, sockets: list[Any], path: str) -> int:
+def _serve(app: ObservableApp, sockets: list[Any]) -> int:
     try:
         app.open_management_port()
     except OSError as error:
@@ -334,16 +344,22 @@ def _flush() -> None:
             stream.flush()
 
 
+def _base_path() -> str:
+    return str(_option("server.baseUrlPath") or "").strip("/")
+
+
+def _root_url(name: tuple[Any, ...]) -> str:
+    everywhere = name[0] in ("0.0.0.0", "::")
+    host = "localhost" if everywhere or is_loopback(name[0]) else name[0]
+    scheme = "https" if _option("server.sslCertFile") else "http"
+    return f"{scheme}://[{host}]:{name[1]}" if ":" in host else f"{scheme}://{host}:{name[1]}"
+
+
 def _print_where_to_look(app: ObservableApp, name: tuple[Any, ...]) -> None:
     if _option("logger.hideWelcomeMessage"):
         return
-    host = "localhost" if is_loopback(name[0]) or name[0] in ("0.0.0.0", "::") else name[0]
-    host = f"[{host}]" if ":" in host else host
-    scheme = "https" if _option("server.sslCertFile") else "http"
-    base = (_option("server.baseUrlPath") or "").strip("/")
-    root = f"{scheme}://{host}:{name[1]}"
-    prefix = app.settings.path_prefix
-    port = app.settings.management_port
+    root, base = _root_url(name), _base_path()
+    prefix, port = app.settings.path_prefix, app.settings.management_port
     details = root if port is None else f"http://{app.settings.management_address}:{port}"
     print(
         f"\n  Application  {root}/{base}"
