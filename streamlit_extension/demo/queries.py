@@ -147,12 +147,12 @@ def complete_project(engine: Engine, project_id: int) -> None:
         session.commit()
 
 
-def tasks(engine: Engine, assignee: str | None = None, limit: int = 60) -> Rows:
+def tasks(engine: Engine, assignee: str | None = None, limit: int = 240) -> Rows:
     """Open tasks and those done last, with their project."""
     statement = (
         select(Task.id, Task.title, Task.assignee, Task.status, Task.hours, Project.name.label("project"))
         .join(Project)
-        .order_by(Task.done_at.desc(), Project.due_on, Task.id)
+        .order_by(case((Task.status == TaskStatus.DONE, 1), else_=0), Task.done_at.desc(), Project.due_on, Task.id)
         .limit(limit)
     )
     return _rows(engine, statement if assignee is None else statement.where(Task.assignee == assignee))

@@ -1,5 +1,7 @@
 """The sample application: clients, projects and tasks. A plain Streamlit script."""
 
+from pathlib import Path
+
 import streamlit as st
 
 st.set_page_config(page_title="Studio Ledger", page_icon=":material/insights:", layout="wide")
@@ -20,6 +22,7 @@ pages = st.navigation(
         ],
     }
 )
+st.logo(Path(__file__).parent / "logo.svg", size="large")
 with st.sidebar:
     st.caption("Studio Ledger, a sample with invented data")
 pages.run()

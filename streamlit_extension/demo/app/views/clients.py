@@ -35,7 +35,7 @@ else:
     )
 
 with st.form("add", clear_on_submit=True):
-    st.subheader("Add a client")
+    st.markdown("##### Add a client")
     columns = st.columns(3)
     name = columns[0].text_input("Name")
     sector = columns[1].text_input("Industry of the client")

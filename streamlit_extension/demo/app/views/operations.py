@@ -24,12 +24,12 @@ def live() -> None:
 live()
 left, right = st.columns(2)
 with left, st.container(border=True):
-    st.subheader("Fail")
+    st.markdown("##### Fail")
     st.caption("Raises an error that nobody catches")
     if st.button("Break something", icon=":material/bolt:"):
         raise RuntimeError("This was asked for")
 with right, st.container(border=True):
-    st.subheader("Log")
+    st.markdown("##### Log")
     st.caption("Writes a line that belongs to this run")
     if st.button("Write a log line", icon=":material/edit_note:"):
         log.warning("somebody pressed the button", extra={"page": "operations"})

@@ -12,18 +12,18 @@ header("Overview", f"How the studio is doing, as of {today():%d %B %Y}")
 now = queries.figures(engine(), today())
 columns = st.columns(4)
 with columns[0]:
-    st.metric("Clients", f"{now['clients']:.0f}", f"{now['new_clients']:.0f} new in 4 weeks", border=True)
+    st.metric("Clients", f"{now['clients']:.0f}", f"{now['new_clients']:.0f} new this month", border=True)
 with columns[1]:
-    st.metric("Active projects", f"{now['active']:.0f}", f"{now['completed']:.0f} completed in 4 weeks", border=True)
+    st.metric("Active projects", f"{now['active']:.0f}", f"{now['completed']:.0f} completed", border=True)
 with columns[2]:
     change = now["done"] - now["done_before"]
-    st.metric("Tasks done in 4 weeks", f"{now['done']:.0f}", f"{change:+.0f} to the 4 weeks before", border=True)
+    st.metric("Tasks done, 4 weeks", f"{now['done']:.0f}", f"{change:+.0f} on before", border=True)
 with columns[3]:
-    st.metric("Budget under way", euros(now["budget"]), "active projects", delta_color="off", border=True)
+    st.metric("Budget under way", euros(now["budget"]), f"{now['active']:.0f} projects", delta_color="off", border=True)
 
 left, right = st.columns([3, 2])
 with left, st.container(border=True):
-    st.subheader("Tasks done by week")
+    st.markdown("##### Tasks done by week")
     weeks = pd.DataFrame(queries.throughput(engine(), today()))
     weeks["label"] = pd.to_datetime(weeks["week"]).dt.strftime("%d %b")
     base = alt.Chart(weeks).encode(
@@ -31,16 +31,16 @@ with left, st.container(border=True):
         y=alt.Y("tasks:Q", title=None, axis=alt.Axis(tickMinStep=1, grid=True)),
         tooltip=[alt.Tooltip("label", title="Week of"), alt.Tooltip("tasks", title="Tasks")],
     )
-    st.altair_chart(base.mark_bar(cornerRadiusEnd=5, size=30).properties(height=270), width="stretch")
+    st.altair_chart(base.mark_bar(cornerRadiusEnd=5, size=30, color="#5c73ff").properties(height=270), width="stretch")
 with right, st.container(border=True):
-    st.subheader("Budget by industry")
+    st.markdown("##### Budget by industry")
     budget = pd.DataFrame(queries.budget_by_industry(engine()))
     budget["budget"] = budget["budget"].astype(float) / 1000
     chart = (
         alt.Chart(budget)
-        .mark_bar(cornerRadiusEnd=5)
+        .mark_bar(cornerRadiusEnd=4, color="#5c73ff")
         .encode(
-            y=alt.Y("industry:N", sort="-x", title=None),
+            y=alt.Y("industry:N", sort="-x", title=None, axis=alt.Axis(labelOverlap=False)),
             x=alt.X("budget:Q", title="thousand euros"),
             tooltip=["industry", alt.Tooltip("budget", format=",.0f", title="thousand euros")],
         )
@@ -49,7 +49,7 @@ with right, st.container(border=True):
     st.altair_chart(chart, width="stretch")
 
 with st.container(border=True):
-    st.subheader("Next deadlines")
+    st.markdown("##### Next deadlines")
     st.dataframe(
         pd.DataFrame(queries.deadlines(engine(), today())),
         hide_index=True,

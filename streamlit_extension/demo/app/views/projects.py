@@ -42,7 +42,7 @@ open_projects = {
 }
 if open_projects:
     with st.form("complete"):
-        st.subheader("Complete a project")
+        st.markdown("##### Complete a project")
         name = st.selectbox("Project to complete", list(open_projects))
         if st.form_submit_button("Complete project", icon=":material/task_alt:"):
             queries.complete_project(engine(), open_projects[str(name)])

@@ -18,7 +18,7 @@ def workload() -> pd.DataFrame:
 
 header("Reports", "Figures for the monthly meeting")
 with st.container(border=True):
-    st.subheader("Workload")
+    st.markdown("##### Workload")
     hours = workload()
     long = hours.melt("assignee", var_name="state", value_name="hours")
     chart = (
@@ -36,7 +36,7 @@ with st.container(border=True):
     st.download_button("Download as CSV", hours.to_csv(index=False), "workload.csv", "text/csv")
 
 with st.container(border=True):
-    st.subheader("Forecast")
+    st.markdown("##### Forecast")
     st.caption("A slow computation, on purpose")
     if st.button("Compute forecast", type="primary"):
         bar = st.progress(0.0, "Simulating …")

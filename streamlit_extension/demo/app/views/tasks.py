@@ -16,7 +16,7 @@ following = {TaskStatus.TODO: (TaskStatus.DOING, "Start"), TaskStatus.DOING: (Ta
 for column, (status, title) in zip(st.columns(3), titles.items(), strict=True):
     cards = [each for each in found if each["status"] == status]
     with column:
-        st.subheader(f"{title} · {len(cards)}")
+        st.markdown(f"##### {title} · {len(cards)}")
         for card in cards[:6]:
             with st.container(border=True):
                 st.markdown(f"**{card['title']}**")

@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Asks a running application for its health; standard library only, Python 3.9 or newer.
+
+Exit codes: 0 healthy, 1 degraded or in maintenance, 2 unhealthy (also: ready or live is false), 3 unknown (no answer,
+no JSON, a wrong call). With --probe: 0 for healthy and degraded, 1 otherwise, for a container's HEALTHCHECK and an
+exec probe. With --expect STATUS: 0 when the status is exactly that one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import socket
+import ssl
+import sys
+import threading
+import time
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from urllib.parse import urlsplit
+
+#: What each endpoint asks; `all` is the four of the specification.
+PATHS = {
+    "health": "/health",
+    "detailed": "/health/detailed",
+    "ready": "/health/ready",
+    "live": "/health/live",
+    "startup": "/health/startup",
+}
+ALL = ("health", "detailed", "ready", "live")
+#: The key of the endpoints that say yes or no.
+FLAGS = {"ready": "ready", "live": "alive", "startup": "started"}
+HEALTHY, DEGRADED, UNHEALTHY, UNKNOWN = 0, 1, 2, 3
+CODES = {"healthy": HEALTHY, "degraded": DEGRADED, "maintenance": DEGRADED, "unhealthy": UNHEALTHY}
+#: A longer answer is none of ours.
+MAX_BYTES = 1024 * 1024
+
+
+class Unknown(Exception):
+    """Nothing can be said of the health; its text is why."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a wrong call in one line, with the exit code for "unknown": 2 would mean unhealthy."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end."""
+        print(f"health_check: {message}", file=sys.stderr)
+        raise SystemExit(UNKNOWN)
+
+
+def positive(text: str) -> float:
+    """A number of seconds above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal() or int(text) > 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to 1000")
+    return int(text)
+
+
+def arguments(words: Optional[List[str]] = None) -> argparse.Namespace:
+    """The options of the call."""
+    parser = Parser(prog="health_check.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", default="http://127.0.0.1:8501", help="of the application, with its base path")
+    parser.add_argument("--endpoint", choices=["all", *PATHS], default="all")
+    parser.add_argument("--token-file", metavar="F", help="holds the token that entitles to details")
+    parser.add_argument("--timeout", type=positive, default=5.0, metavar="S", help="total seconds for one answer")
+    parser.add_argument("--retries", type=count, default=0, metavar="N", help="further tries while there is no answer")
+    parser.add_argument("--json", action="store_true", help="write one JSON object")
+    parser.add_argument("--expect", choices=list(CODES), metavar="STATUS", help="exit 0 when the status is this one")
+    parser.add_argument("--probe", action="store_true", help="exit 0 for healthy and degraded, 1 otherwise")
+    found = parser.parse_args(words)
+    parts = urlsplit(found.url)
+    try:
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fine = False
+    if not fine or parts.query or parts.fragment:
+        parser.error("--url must be http://HOST[:PORT][/BASE] or https://…")
+    if found.expect and found.probe:
+        parser.error("--expect and --probe exclude each other")
+    return found
+
+
+def read_token(path: Optional[str]) -> Optional[str]:
+    """The token, or None without a file."""
+    if path is None:
+        return None
+    try:
+        with open(path, encoding="utf-8") as stream:
+            token = stream.read(4096).strip()
+    except (OSError, UnicodeError) as error:
+        raise Unknown(f"--token-file: can't read {path}: {getattr(error, 'strerror', None) or 'no text'}") from None
+    if not token or not token.isprintable():
+        raise Unknown(f"--token-file: {path} holds no token")
+    return token
+
+
+def fetch(url: str, path: str, token: Optional[str], timeout_s: float) -> Tuple[int, Dict[str, Any]]:
+    """Ask one path; the whole answer must be there within `timeout_s` seconds, however slowly it drips."""
+    parts = urlsplit(url)
+    https = parts.scheme == "https"
+    port = parts.port or (443 if https else 80)
+    host = str(parts.hostname)
+    context = ssl.create_default_context() if https else None
+    connection: http.client.HTTPConnection = (
+        http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+        if https
+        else http.client.HTTPConnection(host, port, timeout=timeout_s)
+    )
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        sock = connection.sock
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    timer = threading.Timer(timeout_s, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        headers = {"Accept": "application/json", "Connection": "close"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read(MAX_BYTES + 1)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if expired.is_set() or isinstance(error, (socket.timeout, TimeoutError)):
+            raise Unknown(f"no answer within {timeout_s:g} s") from None
+        raise Unknown(f"no answer: {getattr(error, 'strerror', None) or type(error).__name__}") from None
+    finally:
+        timer.cancel()
+        connection.close()
+    if expired.is_set():
+        raise Unknown(f"no answer within {timeout_s:g} s")
+    return answer.status, parse(answer.status, body)
+
+
+def parse(status: int, body: bytes) -> Dict[str, Any]:
+    """The JSON object of an answer."""
+    if len(body) > MAX_BYTES:
+        raise Unknown(f"the answer is longer than {MAX_BYTES} bytes")
+    if status not in (200, 503):
+        raise Unknown(f"answered {status}")
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Unknown(f"answered {status} without JSON") from None
+    if not isinstance(found, dict):
+        raise Unknown(f"answered {status} without a JSON object")
+    return found
+
+
+def judge(endpoint: str, body: Dict[str, Any]) -> Tuple[str, int]:
+    """The status in words and the exit code for one endpoint's answer."""
+    if endpoint in FLAGS:
+        value = body.get(FLAGS[endpoint])
+        if not isinstance(value, bool):
+            raise Unknown(f"the answer has no {FLAGS[endpoint]!r}")
+        if value:
+            return "healthy", HEALTHY
+        return ("maintenance", DEGRADED) if body.get("reason") == "maintenance" else ("unhealthy", UNHEALTHY)
+    status = body.get("status")
+    if not isinstance(status, str) or status not in CODES:
+        raise Unknown("the answer has no known 'status'")
+    return status, CODES[status]
+
+
+def ask(options: argparse.Namespace, endpoint: str, token: Optional[str]) -> Dict[str, Any]:
+    """One endpoint's result, tried again while there is no answer."""
+    result: Dict[str, Any] = {}
+    for attempt in range(options.retries + 1):
+        if attempt:
+            time.sleep(min(2.0, 0.2 * 2**attempt))
+        began = time.monotonic()
+        try:
+            http_status, body = fetch(options.url, PATHS[endpoint], token, options.timeout)
+            status, code = judge(endpoint, body)
+        except Unknown as error:
+            result = {"endpoint": endpoint, "status": "unknown", "code": UNKNOWN, "error": str(error)}
+            continue
+        took_ms = round(1000 * (time.monotonic() - began), 1)
+        return {"endpoint": endpoint, "status": status, "code": code, "http": http_status, "ms": took_ms, "body": body}
+    return result
+
+
+def exit_code(options: argparse.Namespace, results: List[Dict[str, Any]]) -> Tuple[str, int]:
+    """The status of all and the code to end with."""
+    worst = max(results, key=lambda result: int(result["code"]))
+    status, code = str(worst["status"]), int(worst["code"])
+    if options.expect is not None:
+        if status == options.expect:
+            return status, 0
+        return status, code or DEGRADED
+    if options.probe:
+        return status, 0 if status in ("healthy", "degraded") else 1
+    return status, code
+
+
+def show(result: Dict[str, Any]) -> None:
+    """One line for people."""
+    if "error" in result:
+        print(f"{result['endpoint']:9} unknown      {result['error']}")
+        return
+    body = result["body"]
+    notes = [str(body["reason"])] if body.get("reason") else []
+    parts = body.get("components")
+    if isinstance(parts, dict):
+        bad = ("degraded", "unhealthy", "skipped")
+        notes += [f"{name} {part['status']}" for name, part in parts.items() if part.get("status") in bad]
+    wanted = body.get("dependencies")
+    if isinstance(wanted, dict):
+        notes += [f"{name} {word}" for name, word in wanted.items()]
+    print(f"{result['endpoint']:9} {result['status']:12} {result['ms']:7.1f} ms  {', '.join(notes)}".rstrip())
+
+
+def main(words: Optional[List[str]] = None) -> int:
+    """Ask, tell, and return the exit code."""
+    options = arguments(words)
+    try:
+        token = read_token(options.token_file)
+    except Unknown as error:
+        print(f"health_check: {error}", file=sys.stderr)
+        return 1 if options.probe else UNKNOWN
+    names = ALL if options.endpoint == "all" else (options.endpoint,)
+    results = [ask(options, name, token) for name in names]
+    status, code = exit_code(options, results)
+    if options.json:
+        print(json.dumps({"status": status, "exit_code": code, "url": options.url, "endpoints": results}))
+    else:
+        for result in results:
+            show(result)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
