@@ -171,9 +171,7 @@ def judge(endpoint: str, body: Dict[str, Any]) -> Tuple[str, int]:
         value = body.get(FLAGS[endpoint])
         if not isinstance(value, bool):
             raise Unknown(f"the answer has no {FLAGS[endpoint]!r}")
-        if value:
-            return "healthy", HEALTHY
-        return ("maintenance", DEGRADED) if body.get("reason") == "maintenance" else ("unhealthy", UNHEALTHY)
+        return ("healthy", HEALTHY) if value else ("unhealthy", UNHEALTHY)
     status = body.get("status")
     if not isinstance(status, str) or status not in CODES:
         raise Unknown("the answer has no known 'status'")
@@ -199,7 +197,10 @@ def ask(options: argparse.Namespace, endpoint: str, token: Optional[str]) -> Dic
 
 
 def exit_code(options: argparse.Namespace, results: List[Dict[str, Any]]) -> Tuple[str, int]:
-    """The status of all and the code to end with."""
+    """The status of all and the code to end with; where /health tells of maintenance, not being ready is part of it."""
+    if any(result["status"] == "maintenance" for result in results):
+        planned = [each for each in results if each.get("body", {}).get("reason") == "maintenance"]
+        results = [each for each in results if each not in planned]
     worst = max(results, key=lambda result: int(result["code"]))
     status, code = str(worst["status"]), int(worst["code"])
     if options.expect is not None:
