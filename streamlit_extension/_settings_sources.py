@@ -195,7 +195,7 @@ def _takes_empty(rule: Rule) -> bool:
 
 
 def unknown(entry: Entry, root: type[msgspec.Struct]) -> SettingsError:
-    """Return the error for a name that is no setting, with the nearest one; its value may be a secret and is left out."""
+    """Return the error for a name that is no setting, with the nearest one; its value, maybe a secret, is left out."""
     in_environment = entry.origin.kind is OriginKind.ENVIRONMENT
     names = [environment_name(path) if in_environment else ".".join(path) for path in known_paths(root)]
     if not in_environment:  # a table may be what is misspelt

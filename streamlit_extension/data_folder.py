@@ -37,7 +37,7 @@ class DataFolder:
 
 
 def prepare_data_dir(settings: Settings) -> Path | None:
-    """Make the data folder and return it; where it can't be used log why and return None. The application still runs."""
+    """Make the data folder and return it; where it can't be used log why and return None: the application runs."""
     folder = make_data_folder(settings)
     if folder.path is None:
         fields = {"event": "settings.data_dir_unusable", "folder": str(settings.data_dir)}
@@ -134,7 +134,7 @@ def _make_token_exclusively(file: Path, token: str) -> str:
 
 
 def network_file_system(folder: Path) -> str | None:
-    """Return the type of the network file system that holds `folder`, None for a local one or where it can't be told."""
+    """Return the type of the network file system that holds `folder`, None for a local or an unknown one."""
     try:
         mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
     except OSError:
