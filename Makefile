@@ -61,7 +61,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-in
 lock: $(READY)  ## write the lock files anew
 	@echo "==> locking"
 	@$(LOCK) --upgrade -o requirements/dev.txt
-	@$(LOCK) --upgrade --override requirements/oldest.in -o requirements/oldest.txt
+	@$(LOCK) --upgrade --constraint requirements/oldest.in -o requirements/oldest.txt
 
 clean:  ## remove what the targets have made
 	@rm -rf .venv .venv-* .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build htmlcov .coverage
