@@ -71,7 +71,7 @@ def call(*words: str, python: str = sys.executable) -> tuple[int, str, str]:
     [("healthy", 200, 0, 0), ("degraded", 200, 1, 0), ("unhealthy", 503, 2, 1), ("maintenance", 503, 1, 1)],
 )
 def test_each_status_has_its_exit_code(serving: Any, status: str, http: int, code: int, probe: int) -> None:
-    """healthy 0, degraded 1, unhealthy 2, maintenance 1; as a probe 0 for the first two and 1 otherwise."""
+    """Healthy 0, degraded 1, unhealthy 2, maintenance 1; as a probe 0 for the first two and 1 otherwise."""
     url = serving({"/health": (http, {"status": status})})
     assert call("--url", url, "--endpoint", "health")[0] == code
     assert call("--url", url, "--endpoint", "health", "--probe")[0] == probe

@@ -32,7 +32,7 @@ def launch(
     Raises:
         RunError: the database can't be used, or the extra `demo` is not installed.
     """
-    from streamlit_extension.runner import RunError, run_script
+    from streamlit_extension.runner import run_script
 
     url = database_url or _default_url(settings)
     _prepare(url)
@@ -47,8 +47,6 @@ def launch(
         return run_script(
             str(MAIN_SCRIPT), [url, *args], flag_options, settings, on_listening=start_users if simulate else None
         )
-    except RunError:
-        raise
     finally:
         if users is not None:
             users.terminate()

@@ -159,7 +159,7 @@ class StreamlitClient:
         raise KeyError(f"no page {name!r}; there are {sorted(self.pages.values())}")
 
     async def wait_finished(self, runs: int | None = None, timeout_s: float = 30.0) -> Page:
-        """Wait until `runs` runs have finished since the connection (by default one more than now), or raise TimeoutError."""
+        """Wait until `runs` runs have finished since the connection (default: one more), or raise TimeoutError."""
         wanted = self.runs_finished + 1 if runs is None else runs
         async with asyncio.timeout(timeout_s), self._moved:
             await self._moved.wait_for(lambda: self.runs_finished >= wanted or self.close_code is not None)

@@ -180,7 +180,7 @@ class HealthService:
             self._tell_status()
 
     def set_liveness(self, problem: Callable[[], str | None]) -> None:
-        """`problem` tells why a restart would help, None while alive; called for `/health/live`, so it must be quick."""
+        """`problem` tells why a restart would help, None while alive; called for `/health/live`, so be quick."""
         self._problem = problem
 
     def add_listener(self, listener: Callable[[Snapshot], None]) -> None:
@@ -244,7 +244,7 @@ class HealthService:
             return format(context.trace_id, "032x") if context.is_valid else None
 
     def _tell_status(self) -> None:
-        """One log event when the whole process's status has changed by itself: a result got stale, maintenance ended."""
+        """One log event when the whole process's status has changed by itself (stale, maintenance over)."""
         status = self.status()
         with self._lock:
             before, self._told = self._told, status

@@ -212,7 +212,7 @@ def _shared_connection(engine: Any) -> Any | None:
 
 
 def pool_detail(engine: Any) -> dict[str, Any]:
-    """What the real pool says of itself: `connections` with `active`, `idle` and `max` (None: no limit), where known."""
+    """What the real pool says of itself: `connections` with `active`, `idle`, `max` (None: no limit), where known."""
     pool = engine.pool
     try:
         active, idle = max(0, pool.checkedout()), max(0, pool.checkedin())

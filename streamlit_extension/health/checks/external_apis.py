@@ -25,7 +25,7 @@ class RefusedAddressError(Exception):
 
 
 def refusal(address: str) -> str | None:
-    """Why an IP address is not asked (link-local, metadata, multicast, unspecified), or None; private ones are allowed."""
+    """Why an IP address is not asked (link-local, metadata, multicast, unspecified), or None; private ones may be."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None) or ip
     if ip in METADATA_ADDRESSES:
