@@ -8,6 +8,7 @@ REQUIREMENTS ?= requirements/dev.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+PAGES := streamlit_extension/demo/app
 PYTEST_ARGS ?=
 
 .PHONY: help run test check lint types audit bench soak lock clean setup
@@ -27,14 +28,15 @@ $(READY): $(REQUIREMENTS) pyproject.toml
 	@echo "==> ready"
 
 run: $(READY)  ## start the sample application on port 8501 (ARGS="--simulate 5")
-	@echo "==> starting the sample application; Ctrl+C stops it"
+	@echo "==> starting the sample application on http://localhost:8501 (ARGS=\"--port 8600\" for another port); Ctrl+C stops it"
+	@echo "    its health: curl http://localhost:8501/health/detailed"
 	@exec $(BIN)/streamlit-extension demo $(ARGS)
 
 test: $(READY)  ## run the tests
 	@echo "==> running the tests (what needs PostgreSQL, Redis, haproxy or Chromium is skipped where they are absent)"
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: lint types test audit  ## lint, types, tests and the audit of what is locked
+check: lint types test audit  ## all of it: lint, types, tests, audit
 
 lint: $(READY)  ## ruff
 	@echo "==> lint"
@@ -44,6 +46,7 @@ lint: $(READY)  ## ruff
 types: $(READY)  ## mypy --strict
 	@echo "==> types"
 	@$(BIN)/mypy
+	@MYPYPATH=$(PAGES) $(BIN)/mypy --explicit-package-bases $(PAGES)/*.py $(PAGES)/views/*.py
 
 audit: $(READY)  ## known vulnerabilities of what is locked
 	@echo "==> audit"
