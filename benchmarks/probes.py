@@ -1,4 +1,4 @@
-"""Requests a second of our probes beside their peers, in one run: `python benchmarks/probes.py [--seconds S] [--rounds N]`.
+"""Requests a second of our probes beside their peers, in one run: `python benchmarks/probes.py [--rounds N]`.
 
 Every server is a process of its own on loopback; in each round each is loaded in turn with `wrk` (Debian package), so
 that a slow minute of the machine hits all of them. What is printed are ratios to a constant raw ASGI answer on the same
@@ -29,7 +29,8 @@ RAW = """
 import uvicorn
 BODY = b'{"alive": true, "last_heartbeat": "2025-01-15T10:30:00Z"}'
 START = {"type": "http.response.start", "status": 200, "headers": [
-    (b"content-type", b"application/json"), (b"cache-control", b"no-store"), (b"content-length", str(len(BODY)).encode())]}
+    (b"content-type", b"application/json"), (b"cache-control", b"no-store"),
+    (b"content-length", str(len(BODY)).encode())]}
 END = {"type": "http.response.body", "body": BODY}
 async def app(scope, receive, send):
     if scope["type"] == "http":

@@ -40,7 +40,9 @@ def shoot(folder: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(QUIET))
         for name, path, scheme, (width, height) in SHOTS:
-            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+            page = browser.new_page(
+                viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light"
+            )
             page.goto(f"http://127.0.0.1:{PORT}/{path}")
             page.get_by_test_id("stMain").locator("h1").wait_for()
             page.wait_for_timeout(2500)

@@ -264,7 +264,7 @@ class ObservableApp:
         heartbeat = Heartbeat([self.service.heartbeat, watchdog.beat, ENGINES.sweep])
         if data_dir is not None:
             control = ControlWatcher(data_dir, on_maintenance=self.service.set_maintenance, on_log_level=logs.set_level)
-            heartbeat.beats.append(lambda: control.poll() and None)
+            heartbeat.beats.append(control.poll)
         watchdog.start()
         stack.callback(watchdog.stop)
         heartbeat.start()

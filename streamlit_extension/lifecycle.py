@@ -29,7 +29,7 @@ FLUSH_S = 0.1
 class Heartbeat:
     """Calls `beats` on the event loop every `HEARTBEAT_S` seconds; what one of them raises is logged, not passed on."""
 
-    beats: list[Callable[[], None]] = field(default_factory=list)
+    beats: list[Callable[[], object]] = field(default_factory=list)
     _task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

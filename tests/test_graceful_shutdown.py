@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -20,8 +21,12 @@ def test_phases_run_in_their_order_and_callbacks_last_in_first_out() -> None:
     """The four phases follow each other, and clean-up callbacks run in reverse order of their registration."""
     seen: list[str] = []
     handler = GracefulShutdownHandler(budget_s=5)
+
+    def note(name: str, _deadline: Deadline) -> None:
+        seen.append(name)
+
     for phase in ShutdownPhase:
-        handler.add_step(phase, lambda _deadline, name=phase.value: seen.append(name))
+        handler.add_step(phase, partial(note, phase.value))
     handler.add_cleanup(lambda: seen.append("first added"))
     handler.add_cleanup(lambda: seen.append("last added"))
     report = handler.shutdown_sequence("test")
@@ -132,7 +137,7 @@ def test_over_budget_is_seen_while_a_stop_lasts() -> None:
 def test_bad_times_are_refused_with_what_is_allowed(arguments: dict[str, float]) -> None:
     """A budget that can't be is refused with the argument's name, its value and what is allowed."""
     with pytest.raises(ValueError, match=f"{next(iter(arguments))} is .*; allowed is"):
-        GracefulShutdownHandler(**arguments)
+        GracefulShutdownHandler(**arguments)  # type: ignore[arg-type]
 
 
 def test_signal_handlers_are_restored_exactly() -> None:

@@ -172,7 +172,7 @@ def test_maintenance_is_told_and_ends_by_itself(service: HealthService) -> None:
 
 def client_for(routes: HealthRoutes, peer: tuple[str, int] = ("127.0.0.1", 1)) -> httpx.AsyncClient:
     """An HTTP client of these routes."""
-    transport = httpx.ASGITransport(app=routes, client=peer)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=routes, client=peer)
     return httpx.AsyncClient(transport=transport, base_url="http://localhost:8501")
 
 
