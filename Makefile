@@ -28,8 +28,7 @@ $(READY): $(REQUIREMENTS) pyproject.toml
 	@echo "==> ready"
 
 run: $(READY)  ## start the sample application on port 8501 (ARGS="--simulate 5")
-	@echo "==> starting the sample application on http://localhost:8501 (ARGS=\"--port 8600\" for another port); Ctrl+C stops it"
-	@echo "    its health: curl http://localhost:8501/health/detailed"
+	@echo "==> starting the sample application; Ctrl+C stops it"
 	@exec $(BIN)/streamlit-extension demo $(ARGS)
 
 test: $(READY)  ## run the tests
