@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import atexit
 import contextlib
@@ -22,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from streamlit_extension import listeners
 from streamlit_extension.app import ObservableApp, create_app, log_as_set
 from streamlit_extension.endpoints.entitlement import is_loopback
+from streamlit_extension.launchers import launcher_app_name
 from streamlit_extension.settings import Settings
 
 if TYPE_CHECKING:
@@ -155,33 +155,6 @@ def _application(path: str, settings: Settings) -> ObservableApp:
             f"the launcher {path} can't be imported: {type(error).__name__}: {error}".splitlines()[0]
         ) from error
     return create_app(inner, settings=settings)
-
-
-def launcher_app_name(path: Path) -> str | None:
-    """The name under which a launcher holds its application (`app = st.App(…)`, `app = create_app(…)`), else None."""
-    name = _assigned_from_create_app(path)
-    if name is not None:
-        return name
-    try:
-        from streamlit.web.server.app_discovery import discover_asgi_app
-    except ImportError:
-        return None
-    found = discover_asgi_app(path)
-    return found.app_name if found.is_asgi_app else None
-
-
-def _assigned_from_create_app(path: Path) -> str | None:
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return None
-    names: list[str] = []
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            called = node.value.func
-            if (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) == "create_app":
-                names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return "app" if "app" in names else (names[-1] if names else None)
 
 
 # -- sockets --------------------------------------------------------------------------------------------------------

@@ -76,6 +76,8 @@ STREAMLIT_INTERNALS: dict[str, tuple[str, ...] | None] = {
     "otel/instrumentation/streamlit.py": None,
     "streamlit_extension/app.py": None,
     "streamlit_extension/runner.py": None,
+    # The runner's reading of launchers: Streamlit's own discovery is asked, so that both find the same.
+    "streamlit_extension/launchers.py": ("streamlit.web.server.app_discovery",),
     # The commands take every option of `streamlit run` as it is, and its way of reading a GitHub page's address.
     "streamlit_extension/cli_run.py": ("streamlit.web.cli", "streamlit.url_util"),
     # `doctor` reads one option by the public function.

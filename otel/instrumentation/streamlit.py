@@ -96,8 +96,6 @@ class StreamlitInstrumentor:
     _undo: list[Callable[[], None]] = field(default_factory=list)
     _refusing: bool = False
 
-    # -- installing ---------------------------------------------------------------------------------------------
-
     def instrument(self) -> None:
         """Start watching; a missing seam is logged once and the rest still works."""
         if self._undo:
@@ -191,7 +189,6 @@ class StreamlitInstrumentor:
             if run is None:
                 return
             self._changed.notify_all()
-            hidden = run.session_id in self._hidden_sessions
         if error_type is None:
             error_type = run.error_type
         if error_type is not None and outcome is not RunOutcome.COMPILE_ERROR:
@@ -204,8 +201,6 @@ class StreamlitInstrumentor:
             time.perf_counter() - run.started_s,
             error_type,
         )
-        if hidden and outcome is RunOutcome.RERUN:
-            return
         for listener in tuple(self._listeners):
             with _contained("a listener of script runs failed"):
                 listener(fact)
@@ -220,8 +215,6 @@ class StreamlitInstrumentor:
                 if run.error_type is None:
                     run.error_type = type(error).__name__
 
-    # -- what others ask ----------------------------------------------------------------------------------------
-
     def add_listener(self, listener: RunListener) -> None:
         """Tell `listener` of every finished run from now on; adding it again changes nothing."""
         if listener not in self._listeners:
@@ -229,8 +222,7 @@ class StreamlitInstrumentor:
 
     def remove_listener(self, listener: RunListener) -> None:
         """Tell `listener` no more."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
+        self._listeners = [each for each in self._listeners if each != listener]
 
     @property
     def active_sessions(self) -> tuple[str, ...]:
@@ -242,11 +234,6 @@ class StreamlitInstrumentor:
         """Don't count this session as a user's (the health canary's own)."""
         with self._changed:
             self._hidden_sessions.add(session_id)
-
-    def is_hidden(self, session_id: str) -> bool:
-        """Whether this session is not a user's."""
-        with self._changed:
-            return session_id in self._hidden_sessions
 
     def unhide_session(self, session_id: str) -> None:
         """Forget a hidden session that has ended."""
