@@ -3,7 +3,8 @@
 
 Exit codes: 0 healthy, 1 degraded or in maintenance, 2 unhealthy (also: ready or live is false), 3 unknown (no answer,
 no JSON, a wrong call). With --probe: 0 for healthy and degraded, 1 otherwise, for a container's HEALTHCHECK and an
-exec probe. With --expect STATUS: 0 when the status is exactly that one.
+exec probe. With --expect STATUS: 0 when the status is exactly that one. Of several answers the highest code counts.
+No redirect is followed and no proxy is used. Certificates are verified; SSL_CERT_FILE names an authority of your own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import socket
+import queue
 import ssl
 import sys
 import threading
@@ -41,12 +42,19 @@ class Unknown(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells a wrong call in one line, with the exit code for "unknown": 2 would mean unhealthy."""
+    """Tells a wrong call in one line, with the exit code for "unknown": argparse's own 2 would mean unhealthy."""
+
+    as_probe = False
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end."""
-        print(f"health_check: {message}", file=sys.stderr)
-        raise SystemExit(UNKNOWN)
+        print(f"health_check: {printable(message)}", file=sys.stderr)
+        raise SystemExit(1 if self.as_probe else UNKNOWN)
+
+
+def printable(text: str) -> str:
+    """One line that can't steer a terminal, whoever wrote it."""
+    return "".join(each if each.isprintable() else "?" for each in text[:200])
 
 
 def positive(text: str) -> float:
@@ -78,17 +86,24 @@ def arguments(words: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="write one JSON object")
     parser.add_argument("--expect", choices=list(CODES), metavar="STATUS", help="exit 0 when the status is this one")
     parser.add_argument("--probe", action="store_true", help="exit 0 for healthy and degraded, 1 otherwise")
+    parser.as_probe = "--probe" in (sys.argv[1:] if words is None else words)
     found = parser.parse_args(words)
-    parts = urlsplit(found.url)
-    try:
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        fine = False
-    if not fine or parts.query or parts.fragment:
-        parser.error("--url must be http://HOST[:PORT][/BASE] or https://…")
+    if not is_base(found.url):
+        parser.error("--url must be http://HOST[:PORT][/BASE] or https://…, without user or query")
     if found.expect and found.probe:
         parser.error("--expect and --probe exclude each other")
     return found
+
+
+def is_base(url: str) -> bool:
+    """Whether it is the URL of an application; user-info is refused, as the URL is shown in the output."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    extra = parts.query or parts.fragment or "@" in parts.netloc
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and not extra
 
 
 def read_token(path: Optional[str]) -> Optional[str]:
@@ -100,54 +115,55 @@ def read_token(path: Optional[str]) -> Optional[str]:
             token = stream.read(4096).strip()
     except (OSError, UnicodeError) as error:
         raise Unknown(f"--token-file: can't read {path}: {getattr(error, 'strerror', None) or 'no text'}") from None
-    if not token or not token.isprintable():
+    if not token or not (token.isascii() and token.isprintable()):
         raise Unknown(f"--token-file: {path} holds no token")
     return token
 
 
 def fetch(url: str, path: str, token: Optional[str], timeout_s: float) -> Tuple[int, Dict[str, Any]]:
-    """Ask one path; the whole answer must be there within `timeout_s` seconds, however slowly it drips."""
-    parts = urlsplit(url)
-    https = parts.scheme == "https"
-    port = parts.port or (443 if https else 80)
-    host = str(parts.hostname)
-    context = ssl.create_default_context() if https else None
-    connection: http.client.HTTPConnection = (
-        http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
-        if https
-        else http.client.HTTPConnection(host, port, timeout=timeout_s)
-    )
-    expired = threading.Event()
+    """Ask one path; all of it, from the name's look-up to the last byte, is over within `timeout_s` seconds.
 
-    def expire() -> None:
-        expired.set()
-        sock = connection.sock
-        if sock is not None:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+    A socket's own time-out begins anew with each byte, and a look-up has none: so a thread asks, and is left alone
+    when its time is over.
+    """
+    answers: "queue.SimpleQueue[Tuple[int, bytes, str]]" = queue.SimpleQueue()
 
-    timer = threading.Timer(timeout_s, expire)
-    timer.daemon = True
-    timer.start()
+    def work() -> None:
+        try:
+            answers.put((*exchange(url, path, token, timeout_s), ""))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            late = isinstance(error, TimeoutError) or type(error).__name__ == "timeout"  # socket.timeout before 3.10
+            answers.put((0, b"", "late" if late else getattr(error, "strerror", None) or type(error).__name__))
+
+    threading.Thread(target=work, name="health-check", daemon=True).start()
     try:
-        headers = {"Accept": "application/json", "Connection": "close"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
+        status, body, problem = answers.get(timeout=timeout_s)
+    except queue.Empty:
+        problem = "late"
+    if problem:
+        raise Unknown(f"no answer within {timeout_s:g} s" if problem == "late" else f"no answer: {problem}")
+    return status, parse(status, body)
+
+
+def exchange(url: str, path: str, token: Optional[str], timeout_s: float) -> Tuple[int, bytes]:
+    """One request on a connection of its own: the status and at most a little more of the body than is allowed."""
+    parts = urlsplit(url)
+    host = str(parts.hostname)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        connection = http.client.HTTPSConnection(host, parts.port or 443, timeout=timeout_s, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, parts.port or 80, timeout=timeout_s)
+    headers = {"Accept": "application/json", "Connection": "close"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    try:
         connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
         answer = connection.getresponse()
-        body = answer.read(MAX_BYTES + 1)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        if expired.is_set() or isinstance(error, (socket.timeout, TimeoutError)):
-            raise Unknown(f"no answer within {timeout_s:g} s") from None
-        raise Unknown(f"no answer: {getattr(error, 'strerror', None) or type(error).__name__}") from None
+        return answer.status, answer.read(MAX_BYTES + 1)
     finally:
-        timer.cancel()
         connection.close()
-    if expired.is_set():
-        raise Unknown(f"no answer within {timeout_s:g} s")
-    return answer.status, parse(answer.status, body)
 
 
 def parse(status: int, body: bytes) -> Dict[str, Any]:
@@ -155,7 +171,8 @@ def parse(status: int, body: bytes) -> Dict[str, Any]:
     if len(body) > MAX_BYTES:
         raise Unknown(f"the answer is longer than {MAX_BYTES} bytes")
     if status not in (200, 503):
-        raise Unknown(f"answered {status}")
+        hint = ", which a management port may answer" if status == 404 else ""
+        raise Unknown(f"answered {status}{hint}")
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -199,8 +216,8 @@ def ask(options: argparse.Namespace, endpoint: str, token: Optional[str]) -> Dic
 def exit_code(options: argparse.Namespace, results: List[Dict[str, Any]]) -> Tuple[str, int]:
     """The status of all and the code to end with; where /health tells of maintenance, not being ready is part of it."""
     if any(result["status"] == "maintenance" for result in results):
-        planned = [each for each in results if each.get("body", {}).get("reason") == "maintenance"]
-        results = [each for each in results if each not in planned]
+        planned = [each for each in results if each["endpoint"] in FLAGS and each.get("body", {}).get("reason")]
+        results = [each for each in results if each not in planned or each["body"]["reason"] != "maintenance"]
     worst = max(results, key=lambda result: int(result["code"]))
     status, code = str(worst["status"]), int(worst["code"])
     if options.expect is not None:
@@ -222,11 +239,13 @@ def show(result: Dict[str, Any]) -> None:
     parts = body.get("components")
     if isinstance(parts, dict):
         bad = ("degraded", "unhealthy", "skipped")
-        notes += [f"{name} {part['status']}" for name, part in parts.items() if part.get("status") in bad]
+        states = {name: part.get("status") for name, part in parts.items() if isinstance(part, dict)}
+        notes += [f"{name} {state}" for name, state in states.items() if state in bad]
     wanted = body.get("dependencies")
     if isinstance(wanted, dict):
         notes += [f"{name} {word}" for name, word in wanted.items()]
-    print(f"{result['endpoint']:9} {result['status']:12} {result['ms']:7.1f} ms  {', '.join(notes)}".rstrip())
+    told = printable(", ".join(notes))
+    print(f"{result['endpoint']:9} {result['status']:12} {result['ms']:7.1f} ms  {told}".rstrip())
 
 
 def main(words: Optional[List[str]] = None) -> int:

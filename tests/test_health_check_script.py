@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.requirements import require
+
 SCRIPT = Path(__file__).parents[1] / "scripts/health_check.py"
 Reply = tuple[int, Any]
 HEALTHY = {
@@ -128,6 +130,49 @@ def test_nobody_there_is_unknown_and_retried() -> None:
     assert "unknown" in output
 
 
+def test_what_an_answer_holds_can_not_steer_the_terminal(serving: Any) -> None:
+    """Reasons and components of any shape are shown on one line without control characters."""
+    odd = {"status": "degraded", "reason": "a\x1b[2Jb\nc", "components": {"x": 1, "y": {"status": "degraded"}}}
+    code, output, errors = call("--url", serving({"/health/detailed": (200, odd)}), "--endpoint", "detailed")
+    assert (code, errors) == (1, "")
+    assert "\x1b" not in output
+    assert len(output.splitlines()) == 1
+    assert "y degraded" in output
+
+
+def test_neither_redirects_nor_proxies_are_followed(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect to a healthy path is no health, and a proxy of the environment is never asked."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    url = serving({**HEALTHY, "/health/live": (302, {})})
+    assert call("--url", url, "--endpoint", "health")[0] == 0
+    code, output, _ = call("--url", url, "--endpoint", "live")
+    assert code == 3
+    assert "answered 302" in output
+
+
+def test_ipv6_addresses_are_asked(serving: Any) -> None:
+    """`--url http://[::1]:PORT` works where the machine has IPv6 on loopback."""
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        listener = None
+    require(listener, "IPv6 on loopback")
+    assert listener is not None
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(10_000)
+            body = b'{"alive": true}'
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    threading.Thread(target=serve, daemon=True).start()
+    with listener:
+        url = f"http://[::1]:{listener.getsockname()[1]}"
+        assert call("--url", url, "--endpoint", "live")[0] == 0
+
+
 @pytest.mark.parametrize("drip", [False, True], ids=["silent", "slow-drip"])
 def test_the_timeout_is_total(drip: bool) -> None:
     """Neither silence nor an answer that drips byte by byte outlasts the time-out."""
@@ -175,13 +220,26 @@ def test_the_base_path_of_the_url_is_kept(serving: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--nonsense"], ["--timeout", "0"], ["--url", "ftp://x"], ["--endpoint", "x"], ["--expect", "fine"]]
+    "words",
+    [
+        ["--nonsense"],
+        ["--timeout", "0"],
+        ["--timeout", "nan"],
+        ["--retries", "-1"],
+        ["--url", "ftp://x"],
+        ["--url", "http://me:s3cr3t@x"],
+        ["--url", "http://x:99999"],
+        ["--endpoint", "x"],
+        ["--expect", "fine"],
+    ],
 )
 def test_a_wrong_call_is_one_line_and_unknown(words: list[str]) -> None:
     """A wrong option exits 3 with one line, not argparse's 2, which would mean unhealthy."""
     code, output, errors = call(*words)
-    assert code == 3
-    assert len((output + errors).strip().splitlines()) == 1
+    assert (code, output) == (3, "")
+    assert len(errors.strip().splitlines()) == 1
+    assert "s3cr3t" not in errors
+    assert call(*words, "--probe")[0] == 1
 
 
 def test_it_runs_on_the_oldest_python_that_is_promised(serving: Any) -> None:
