@@ -12,10 +12,14 @@ import json
 import subprocess
 import sys
 
+#: Where pip-audit can ask, in this order: the package index's own advisories, then the OSV database.
+SERVICES = ("pypi", "osv")
 
-def advisories(lock: str) -> tuple[int, int, list[str]]:
+
+def advisories(lock: str, service: str) -> tuple[int, int, list[str]]:
     """How many releases were audited, how many could not be, and the vulnerable ones, one line each."""
     command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "--progress-spinner", "off"]
+    command += ["--vulnerability-service", service]
     done = subprocess.run([*command, "-f", "json", "-r", lock], capture_output=True, text=True, check=False)
     try:
         found = json.loads(done.stdout)["dependencies"]
@@ -50,7 +54,11 @@ def yanked(lock: str) -> list[str]:
 
 def main(lock: str) -> int:
     """Audit one lock file and say what was found."""
-    audited, skipped, found = advisories(lock)
+    audited, skipped, found = 0, 0, list[str]()
+    for service in SERVICES:
+        audited, skipped, found = advisories(lock, service)
+        if audited:
+            break
     if not audited:
         found += yanked(lock)
     for line in found:
