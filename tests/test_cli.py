@@ -128,7 +128,7 @@ def test_runner_s_refusal_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(runner, "run_script", run_script)
     (tmp_path / "app.py").write_text("")
     done = CliRunner().invoke(cli, ["run", str(tmp_path / "app.py")])
-    assert (done.exit_code, done.stderr) == (2, "streamlit-extension: port 8501 is taken by another\n")
+    assert (done.exit_code, done.output) == (2, "streamlit-extension: port 8501 is taken by another\n")
 
 
 def test_unreachable_url_is_one_line_without_its_secret() -> None:

@@ -118,7 +118,7 @@ def test_what_make_run_starts_is_what_the_readme_says(tmp_path: Path, serve: Sta
     """The line that `make run` ends with starts the sample, on the given port, with simulated users, and answers."""
     port = free_port()
     told = subprocess.run(
-        ["make", "-n", "run", f"ARGS=--port {port} --simulate 1", "VENV=.venv"],
+        ["make", "--no-print-directory", "-n", "run", f"ARGS=--port {port} --simulate 1", "VENV=.venv"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     words = shlex.split(told.stdout.strip().splitlines()[-1])
