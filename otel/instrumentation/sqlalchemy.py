@@ -20,6 +20,8 @@ from otel.guard import redact_url
 
 _logger = logging.getLogger("otel.instrumentation.sqlalchemy")
 
+_told_errors: set[str] = set()
+
 #: Engines that are told apart; an application that makes more of them (one a tenant, one a rerun) is told once.
 MAX_ENGINES = 50
 
@@ -31,15 +33,19 @@ class EngineEntry:
     name: str
     url: str
     engines: list[weakref.ref[Any]] = field(default_factory=list)
+    on_dead: Callable[[], None] = field(default=lambda: None, repr=False)
 
     @property
     def engine(self) -> Any | None:
+        """The newest engine that is still alive, or None, and then the registry forgets this database."""
+        found = self.living()
+        if found is None:
+            self.on_dead()
+        return found
+
+    def living(self) -> Any | None:
         """The newest engine that is still alive, or None."""
-        for reference in reversed(self.engines):
-            engine = reference()
-            if engine is not None:
-                return engine
-        return None
+        return next((engine for each in reversed(self.engines) if (engine := each()) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,9 @@ class EngineRegistry:
     """The databases that the application talks to, by redacted URL; safe to call from any thread.
 
     The first is called `database`, the others `database:NAME`. An engine made again for the same URL (a script that
-    makes one on every rerun) joins the entry that is there.
+    makes one on every rerun) joins the entry that is there. A database whose engines have all died is forgotten when
+    somebody next asks for its engine or makes another one. Subscribers are told under the registry's lock, so that
+    what comes and what goes is told in the order in which it happened.
     """
 
     def __init__(self) -> None:
@@ -83,9 +91,8 @@ class EngineRegistry:
         """Tell `subscriber` of every database, those already known included; returns what ends it."""
         with self._lock:
             self._subscribers.append(subscriber)
-            known = self.entries
-        for entry in known:
-            _contained(partial(subscriber.added, entry))
+            for entry in self._entries.values():
+                _contained(partial(subscriber.added, entry))
 
         def end() -> None:
             with self._lock:
@@ -103,34 +110,34 @@ class EngineRegistry:
             entry = self._entries.get(url)
             new = entry is None
             if entry is None:
+                self.sweep()
                 if len(self._entries) >= MAX_ENGINES:
                     self._tell_full()
                     return
-                entry = self._entries[url] = EngineEntry(self._name(engine), url)
-            entry.engines = [each for each in entry.engines if each() not in (None, engine)]
+                entry = self._entries[url] = EngineEntry(self._name(engine), url, on_dead=self.sweep)
+            entry.engines = [each for each in entry.engines if (known := each()) is not None and known is not engine]
             entry.engines.append(weakref.ref(engine))
-            subscribers = tuple(self._subscribers)
-        if new:
-            for subscriber in subscribers:
-                _contained(partial(subscriber.added, entry))
+            if new:
+                self._tell(lambda subscriber: subscriber.added(entry))
 
     def sweep(self) -> None:
-        """Drop databases whose engines have all died; called now and then, never from the garbage collector."""
+        """Forget databases whose engines have all died; never called by the garbage collector, which may hold locks."""
         with self._lock:
-            dead = [entry for entry in self._entries.values() if entry.engine is None]
-            for entry in dead:
+            for entry in [each for each in self._entries.values() if each.living() is None]:
                 del self._entries[entry.url]
-            subscribers = tuple(self._subscribers)
-        for entry in dead:
-            for subscriber in subscribers:
-                _contained(partial(subscriber.removed, entry))
+                self._tell(partial(_tell_removed, entry=entry))
+
+    def _tell(self, tell: Callable[[Subscriber], None]) -> None:
+        for subscriber in tuple(self._subscribers):
+            _contained(partial(tell, subscriber))
 
     def _name(self, engine: Any) -> str:
         taken = {entry.name for entry in self._entries.values()}
         if "database" not in taken:
             return "database"
         text = str(engine.url.database or engine.url.host or engine.dialect.name)
-        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", text.replace("\\", "/").rsplit("/", 1)[-1]).strip("-.")[:40] or "other"
+        last = text.replace("\\", "/").rsplit("/", 1)[-1]
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", re.sub(r"\.(db3?|sqlite3?)$", "", last)).strip("-.")[:40] or "other"
         name, number = f"database:{stem}", 1
         while name in taken:
             number += 1
@@ -145,6 +152,10 @@ class EngineRegistry:
                 MAX_ENGINES,
                 extra={"event": "engines.too_many"},
             )
+
+
+def _tell_removed(subscriber: Subscriber, entry: EngineEntry) -> None:
+    subscriber.removed(entry)
 
 
 ENGINES = EngineRegistry()
@@ -188,16 +199,22 @@ def _patch() -> None:
         return
     engine_class = sys.modules["sqlalchemy.engine.base"].Engine
     original = engine_class.__init__
+    watching = threading.Event()
+    watching.set()
 
     def init(engine: Any, *args: Any, **kwargs: Any) -> None:
         original(engine, *args, **kwargs)
-        _contained(lambda: ENGINES.add(engine))
+        if watching.is_set():
+            _contained(lambda: ENGINES.add(engine))
 
     init.__wrapped__ = original  # type: ignore[attr-defined]
     engine_class.__init__ = init
 
     def undo() -> None:
-        engine_class.__init__ = original
+        if engine_class.__init__ is init:
+            engine_class.__init__ = original
+        else:  # somebody wrapped ours: taking theirs away is not ours to do, so ours falls silent
+            watching.clear()
 
     _discovery.undo = undo
 
@@ -207,8 +224,9 @@ def _find_existing() -> None:
     base = sys.modules["sqlalchemy.engine.base"]
     option_engine = getattr(base, "OptionEngine", ())
     for found in gc.get_objects():
-        if isinstance(found, base.Engine) and not isinstance(found, option_engine):
-            ENGINES.add(found)
+        kind = type(found)  # `isinstance` would ask lazy proxies for their class, which may run anybody's code
+        if issubclass(kind, base.Engine) and not issubclass(kind, option_engine):
+            _contained(partial(ENGINES.add, found))
 
 
 def _contained(function: Callable[[], object]) -> None:
@@ -216,6 +234,8 @@ def _contained(function: Callable[[], object]) -> None:
     try:
         function()
     except Exception as error:
-        _logger.warning(
-            "an engine could not be noted: %s", type(error).__name__, extra={"event": "telemetry.internal_error"}
-        )
+        kind = type(error).__name__
+        if kind in _told_errors:  # a script that fails the same way on every rerun says so once
+            return
+        _told_errors.add(kind)
+        _logger.warning("an engine could not be noted: %s", kind, extra={"event": "telemetry.internal_error"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -29,7 +31,8 @@ class ComponentChecker:
         external_apis: URLs by name.
         data_dir: the folder whose disk is measured; by default the one for temporary files.
         thresholds: percentages above which `memory_usage` and `disk_usage` degrade.
-        timeout_s: for an answer of a cache or an API, in seconds, above 0.
+        timeout_s: hard time-out of each check, in seconds, above 0. One that hangs is never run a second time beside
+            itself: later calls wait for the run under way, and callers at the same time share it.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class ComponentChecker:
         self._database_url = database_url
         self._databases: dict[str, DatabaseCheck] = {}
         self._configured_engine: Any = None
+        self._jobs: dict[str, _Job] = {}
+        self._lock = threading.Lock()
         self._cache = CacheCheck(lambda: cache_url, timeout_s=timeout_s)
         self._apis = {name: ExternalApiCheck(url, timeout_s=timeout_s) for name, url in (external_apis or {}).items()}
         self._data_dir = data_dir or Path(tempfile.gettempdir())
@@ -61,24 +66,20 @@ class ComponentChecker:
             found = dict(self._found_engines())
         except Exception as error:
             return CheckResult(Outcome.FAILED, error=error_line(error))
-        results: dict[str, CheckResult] = {}
-        for name, engine in found.items():
-            check = self._databases.setdefault(name, DatabaseCheck(lambda: None, slow_s=self._timeout_s / 2))
-            check.use(engine)
-            results[name] = check()
-        return _together(results, "databases")
+        return _together(self._bounded(self._database_checks(found)), "databases")
 
     def check_cache(self) -> CheckResult:
         """The Redis, or Streamlit's own caches."""
-        return _timed(self._cache)
+        return self._bounded({"cache": self._cache})["cache"]
 
     def check_external_apis(self) -> CheckResult:
         """Every configured API; the worst result and each one's outcome in `apis`."""
-        return _together({name: _timed(check) for name, check in self._apis.items()}, "apis")
+        found = self._bounded({f"external_apis:{name}": check for name, check in self._apis.items()})
+        return _together({name.partition(":")[2]: result for name, result in found.items()}, "apis")
 
     def check_disk_space(self) -> CheckResult:
         """The disk that holds the data folder."""
-        return _timed(lambda: system.check_disk_space(self._data_dir, self._disk_percent))
+        return self._bounded({"disk": lambda: system.check_disk_space(self._data_dir, self._disk_percent)})["disk"]
 
     def check_memory_usage(self) -> CheckResult:
         """Memory (and CPU) of the container or the machine."""
@@ -90,6 +91,25 @@ class ComponentChecker:
         for check in self._databases.values():
             check.close()
         self._databases.clear()
+
+    def _database_checks(self, engines: Mapping[str, Any]) -> dict[str, DatabaseCheck]:
+        with self._lock:
+            for name in self._databases.keys() - engines.keys():
+                self._databases.pop(name).close()
+            for name, engine in engines.items():
+                check = self._databases.setdefault(name, DatabaseCheck(lambda: None, slow_s=self._timeout_s / 2))
+                check.use(engine)
+            return {name: self._databases[name] for name in engines}
+
+    def _bounded(self, checks: Mapping[str, Callable[[], CheckResult]]) -> dict[str, CheckResult]:
+        """Run checks beside one another, each on a thread of its own, and wait for the time-out at most."""
+        deadline_s = time.monotonic() + self._timeout_s
+        with self._lock:
+            for name, check in checks.items():
+                if name not in self._jobs or self._jobs[name].done.is_set():
+                    self._jobs[name] = _Job(name, check)
+            jobs = {name: self._jobs[name] for name in checks}
+        return {name: job.result(deadline_s, self._timeout_s) for name, job in jobs.items()}
 
     def _found_engines(self) -> Iterable[tuple[str, Any]]:
         if self._engines is not None:
@@ -104,11 +124,35 @@ class ComponentChecker:
             yield "configured", self._configured_engine
 
 
+class _Job:
+    """One run of one check on a thread of its own, which hangs with it and holds nobody up."""
+
+    def __init__(self, name: str, check: Callable[[], CheckResult]) -> None:
+        self.done = threading.Event()
+        self._check = check
+        self._result: CheckResult | None = None
+        threading.Thread(target=self._run, name=f"stx-check-{name}", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._result = _timed(self._check)
+        finally:
+            self.done.set()
+
+    def result(self, deadline_s: float, timeout_s: float) -> CheckResult:
+        """What was found, or that nothing was until `deadline_s` (monotonic); a run over it is woken."""
+        if self.done.wait(max(0.0, deadline_s - time.monotonic())) and self._result is not None:
+            return self._result
+        with contextlib.suppress(Exception):
+            getattr(self._check, "interrupt", lambda: None)()
+        return CheckResult(Outcome.TIMEOUT, timeout_s, error=f"no answer within {timeout_s:g} s")
+
+
 def engine_for(url: str) -> Any:
     """An engine of our own for a configured URL, unknown to discovery; it pools nothing.
 
     Raises:
-        RuntimeError: SQLAlchemy or the database's driver is not installed.
+        RuntimeError: SQLAlchemy or the database's driver is not installed, or the URL is none.
     """
     try:
         import sqlalchemy
@@ -120,6 +164,8 @@ def engine_for(url: str) -> Any:
             return sqlalchemy.create_engine(url, poolclass=NullPool)
     except ImportError as error:
         raise RuntimeError(f"health.database.url needs the driver {error.name}, which is not installed") from error
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # their texts may repeat the URL, with its password
+        raise RuntimeError("health.database.url is not a database URL that SQLAlchemy understands") from None
 
 
 def _timed(check: Callable[[], CheckResult]) -> CheckResult:

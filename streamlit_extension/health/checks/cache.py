@@ -102,7 +102,7 @@ def _redis_detail(info: Mapping[str, Any]) -> dict[str, Any]:
     if hits + misses:
         detail["hit_rate_percent"] = 100.0 * hits / (hits + misses)
     if "used_memory" in info:
-        limit = int(info.get("maxmemory", 0)) or int(info.get("total_system_memory", 0)) or memory_limit_bytes()
+        limit = int(info.get("maxmemory", 0)) or memory_limit_bytes()
         detail["memory_usage_percent"] = min(100.0, 100.0 * int(info["used_memory"]) / limit)
     return detail
 

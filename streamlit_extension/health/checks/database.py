@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from otel.guard import redact_text
+from otel.guard import REDACTED, redact_text
 from streamlit_extension.health.model import CheckResult, Outcome
 
 ERROR_LENGTH = 300
@@ -32,6 +36,14 @@ def error_line(error: BaseException) -> str:
     return redact_text(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:ERROR_LENGTH]
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What asking found: `problem` is a failure, `note` says what was not asked and why."""
+
+    problem: str | None = None
+    note: str | None = None
+
+
 class DatabaseCheck:
     """Checks one database.
 
@@ -47,31 +59,41 @@ class DatabaseCheck:
         self._engine = engine
         self._slow_s = slow_s
         self._connection: Any = None
-        self._connected_to: int | None = None
+        self._connected_by: Callable[[], Any] = lambda: None
         self._file_seen = False
         self._lock = threading.Lock()
         self._closed = False
+        self._interrupted = False
         self._asked: Any = None
+        self._cancel: Callable[[], object] | None = None
 
     def __call__(self) -> CheckResult:
         """Run once; never raises what a database or a driver raises."""
         began_s = time.perf_counter()
+        self._interrupted = False
         try:
             engine = self._engine()
         except Exception as error:
             return CheckResult(Outcome.FAILED, time.perf_counter() - began_s, error=error_line(error))
         if engine is None:
+            self._drop()
             return CheckResult(Outcome.NOT_CONFIGURED)
         try:
-            problem = self._ask(engine)
+            answer = self._ask(engine)
         except Exception as error:
             self._drop()
             took_s = time.perf_counter() - began_s
-            return CheckResult(Outcome.FAILED, took_s, pool_detail(engine), error_line(error))
-        took_s = time.perf_counter() - began_s
-        detail = {"response_time_s": took_s, **pool_detail(engine)}
-        if problem is not None:
-            return CheckResult(Outcome.FAILED, took_s, detail, problem)
+            return CheckResult(
+                Outcome.FAILED, took_s, pool_detail(engine), _without_password(error_line(error), engine)
+            )
+        return self._judged(answer, time.perf_counter() - began_s, pool_detail(engine))
+
+    def _judged(self, answer: _Answer, took_s: float, pool: dict[str, Any]) -> CheckResult:
+        detail = {"response_time_s": took_s, **pool}
+        if answer.note is not None:
+            detail["note"] = answer.note
+        if answer.problem is not None:
+            return CheckResult(Outcome.FAILED, took_s, detail, answer.problem)
         if detail.get("pool") == "exhausted":
             return CheckResult(
                 Outcome.DEGRADED, took_s, {**detail, "reason": "pool exhausted"}, "the pool is exhausted"
@@ -91,8 +113,15 @@ class DatabaseCheck:
         self._drop()
 
     def interrupt(self) -> None:
-        """Wake a run that hangs: its socket is shut down, so that a lost network does not keep the thread for ever."""
-        connection = self._asked
+        """Wake a run that hangs: its socket is shut down, so that a lost network does not keep the thread for ever.
+
+        A driver that hangs while it connects can't be woken; its own connection time-out ends it.
+        """
+        self._interrupted = True
+        connection, cancel = self._asked, self._cancel
+        with contextlib.suppress(Exception):
+            if cancel is not None:
+                cancel()
         with contextlib.suppress(Exception):
             descriptor = connection.fileno() if hasattr(connection, "fileno") else connection._sock.fileno()
             with socket.socket(fileno=os.dup(descriptor)) as sock:
@@ -100,34 +129,34 @@ class DatabaseCheck:
 
     # -- asking -------------------------------------------------------------------------------------------------
 
-    def _ask(self, engine: Any) -> str | None:
-        if engine.dialect.name == "sqlite" and (answer := self._ask_about_file(engine)) is not None:
-            return answer or None
+    def _ask(self, engine: Any) -> _Answer:
+        if engine.dialect.name == "sqlite" and (answer := self._about_file(engine)) is not None:
+            return answer
         if engine.dialect.is_async:
-            asyncio.run(_ask_asynchronously(engine))
-            return None
-        shared = _shared_connection(engine)
-        if shared is not None:
-            return None  # one connection for everybody: asking on it could disturb a transaction
+            return self._ask_asynchronously(engine)
         kept, self._connection = self._connection, None
-        if kept is not None and self._connected_to == id(engine.pool):
+        if kept is not None and self._connected_by() is engine.pool:
             try:
                 self._execute(engine, kept)
             except Exception:
                 _close(kept)  # killed by the server, or by time: one new connection decides
+                if self._interrupted:
+                    raise
             else:
                 self._keep(engine, kept)
-                return None
+                return _Answer()
         elif kept is not None:
             _close(kept)
-        fresh = _connect(engine)
+        fresh = _connect_own(engine)
+        if fresh is None:
+            return _SHARED
         try:
             self._execute(engine, fresh)
         except BaseException:
             _close(fresh)
             raise
         self._keep(engine, fresh)
-        return None
+        return _Answer()
 
     def _execute(self, engine: Any, connection: Any) -> None:
         self._asked = connection
@@ -136,10 +165,24 @@ class DatabaseCheck:
         finally:
             self._asked = None
 
+    def _ask_asynchronously(self, engine: Any) -> _Answer:
+        async def ask() -> _Answer:
+            task, loop = asyncio.current_task(), asyncio.get_running_loop()
+            assert task is not None
+            self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+            return await _ask_asynchronously(engine)
+
+        try:
+            return asyncio.run(ask())
+        except asyncio.CancelledError:  # no `Exception`: it would end the worker's thread
+            raise TimeoutError("interrupted") from None
+        finally:
+            self._cancel = None
+
     def _keep(self, engine: Any, connection: Any) -> None:
         with self._lock:
-            if not self._closed and self._connection is None and not _is_sqlite(engine):
-                self._connection, self._connected_to = connection, id(engine.pool)
+            if not self._closed and self._connection is None and engine.dialect.name != "sqlite":
+                self._connection, self._connected_by = connection, weakref.ref(engine.pool)
                 return
         _close(connection)
 
@@ -149,22 +192,36 @@ class DatabaseCheck:
         if connection is not None:
             _close(connection)
 
-    def _ask_about_file(self, engine: Any) -> str | None:
-        """None when the file is there to be asked; "" when there is nothing to ask; else the problem.
+    def _about_file(self, engine: Any) -> _Answer | None:
+        """None when the file is there to be asked, else the answer.
 
         Connecting would create a missing file, so a missing one is never connected to.
         """
-        database = engine.url.database
-        if not database or database == ":memory:" or database.startswith("file:"):
-            return "" if not database or database == ":memory:" or "mode=memory" in database else None
-        if Path(database).exists():
+        file = _sqlite_file(engine.url)
+        if file is None:
+            return _Answer(note="a database in memory is not asked")
+        if file.exists():
             self._file_seen = True
             return None
-        return "the database file does not exist" if self._file_seen else ""
+        if self._file_seen:
+            return _Answer(problem="the database file does not exist")
+        return _Answer(note="the database file does not exist yet")
 
 
-def _is_sqlite(engine: Any) -> bool:
-    return bool(engine.dialect.name == "sqlite")
+#: Asking on a connection that the application uses too would disturb its transaction.
+_SHARED = _Answer(note="the application's one shared connection is not asked")
+
+
+def _sqlite_file(url: Any) -> Path | None:
+    """The file of a SQLite URL, or None for a database in memory."""
+    name = str(url.database or "")
+    if not name.startswith("file:"):
+        return None if name in ("", ":memory:") else Path(name)
+    parts = urlsplit(name)
+    options = {**dict(parse_qsl(parts.query)), **{key: str(value) for key, value in url.query.items()}}
+    path = unquote(parts.path)
+    in_memory = path in ("", ":memory:") or options.get("mode") == "memory" or options.get("vfs") == "memdb"
+    return None if in_memory else Path(path)
 
 
 def _connect(engine: Any) -> Any:
@@ -172,6 +229,25 @@ def _connect(engine: Any) -> Any:
     pool = engine.pool
     invoke = getattr(pool, "_invoke_creator", None)
     return invoke(None) if invoke is not None else pool._creator()
+
+
+def _connect_own(engine: Any) -> Any | None:
+    """A connection that nobody else has, or None where the user's own creator hands out the same one every time."""
+    first = _connect(engine)
+    if not _may_share(engine):
+        return first
+    second = _connect(engine)
+    if getattr(first, "driver_connection", first) is getattr(second, "driver_connection", second):
+        return None
+    _close(second)
+    return first
+
+
+def _may_share(engine: Any) -> bool:
+    """Whether connections come from the user's code, which may give the same one twice, and not from SQLAlchemy's."""
+    creator = getattr(engine.pool, "_creator", None)
+    made_by = getattr(creator, "__module__", None) or ""
+    return not made_by.startswith("sqlalchemy.engine.") or bool(getattr(engine.dialect.dispatch, "do_connect", ()))
 
 
 def _execute(engine: Any, connection: Any) -> None:
@@ -190,25 +266,39 @@ def _close(connection: Any) -> None:
         connection.close()
 
 
-async def _ask_asynchronously(engine: Any) -> None:
+def _without_password(text: str, engine: Any) -> str:
+    """`text` without the engine's password, which a driver may repeat in a form of its own."""
+    password = str(engine.url.password or "")
+    return text.replace(password, REDACTED) if len(password) > 2 else text
+
+
+async def _ask_asynchronously(engine: Any) -> _Answer:
+    """Ask on a connection that lives as long as this event loop, as asynchronous drivers demand."""
+    if importlib.util.find_spec("greenlet") is None:
+        raise RuntimeError("an asynchronous engine needs the package greenlet, which is not installed")
+    from sqlalchemy.util import greenlet_spawn
+
+    opened: list[Any] = []
+
+    def ask() -> _Answer:
+        connection = _connect_own(engine)
+        if connection is None:
+            return _SHARED
+        opened.append(connection)
+        _execute(engine, connection)
+        opened.remove(connection)
+        _close(connection)
+        return _Answer()
+
     try:
-        from sqlalchemy.util import greenlet_spawn
-    except ImportError as error:
-        raise RuntimeError("an asynchronous engine needs the package greenlet") from error
-
-    def ask() -> None:
-        connection = _connect(engine)
-        try:
-            _execute(engine, connection)
-        finally:
-            _close(connection)
-
-    await greenlet_spawn(ask)
-
-
-def _shared_connection(engine: Any) -> Any | None:
-    """The pool's one connection where all share it (`StaticPool`); asking there could disturb a transaction."""
-    return engine.pool if type(engine.pool).__name__ in ("StaticPool", "AssertionPool") else None
+        return await greenlet_spawn(ask)
+    finally:
+        for connection in opened:  # it failed or was interrupted: no farewell to a server that may not answer
+            with contextlib.suppress(Exception):
+                if engine.dialect.has_terminate:
+                    engine.dialect.do_terminate(connection)
+                else:
+                    await greenlet_spawn(_close, connection)
 
 
 def pool_detail(engine: Any) -> dict[str, Any]:

@@ -10,14 +10,23 @@ import socket
 import ssl
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from streamlit_extension.health.checks.database import error_line
 from streamlit_extension.health.model import CheckResult, Outcome
 
+#: Google's names for the server that keeps a machine's credentials.
+METADATA_NAMES = frozenset(("metadata.google.internal", "metadata.goog"))
 #: Where clouds keep the credentials of a machine, besides the link-local ranges: AWS by IPv6, Alibaba, Azure.
 METADATA_ADDRESSES = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")))
+
+
+#: IPv6 ranges that carry an IPv4 address in their last 32 bits: NAT64 (RFC 6052) and IPv4-compatible (RFC 4291).
+_CARRIES_IPV4 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+#: What a request line may hold besides letters and digits; a percent sign stays, it begins what is encoded already.
+_TARGET_SAFE = "!#$%&'()*+,/:;=?@[]~-._"
 
 
 class RefusedAddressError(Exception):
@@ -26,14 +35,56 @@ class RefusedAddressError(Exception):
 
 def refusal(address: str) -> str | None:
     """Why an IP address is not asked (link-local, metadata, multicast, unspecified), or None; private ones may be."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None) or ip
+    ip = _carried(ipaddress.ip_address(address.partition("%")[0]))
     if ip in METADATA_ADDRESSES:
         return "a cloud's metadata address"
     for kind in ("is_link_local", "is_multicast", "is_unspecified"):
         if getattr(ip, kind):
             return f"{kind.removeprefix('is_').replace('_', '-')} address"
     return None
+
+
+def _carried(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one stands for, or the address itself."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if int(ip) > 1 and any(ip in network for network in _CARRIES_IPV4):
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A URL taken apart, ready to be asked."""
+
+    host: str
+    port: int
+    tls: bool
+    path: str
+    authorization: str | None
+
+
+def _target(url: str) -> _Target:
+    """`url` taken apart.
+
+    Raises:
+        RefusedAddressError: it is none that may be asked; the text repeats nothing of it.
+    """
+    try:
+        parts = urlsplit(url)
+        tls, host, port = parts.scheme == "https", parts.hostname, parts.port
+    except ValueError:  # its text would repeat what may be a part of the password
+        raise RefusedAddressError("not a valid URL") from None
+    if parts.scheme not in {"http", "https"} or not host:
+        raise RefusedAddressError("only http:// and https:// URLs are asked")
+    if host.rstrip(".").lower() in METADATA_NAMES:
+        raise RefusedAddressError("a cloud's metadata address")
+    path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_TARGET_SAFE)
+    authorization = None
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = "Basic " + base64.b64encode(pair.encode()).decode()
+    return _Target(host, port or (443 if tls else 80), tls, path, authorization)
 
 
 class ExternalApiCheck:
@@ -81,11 +132,8 @@ class ExternalApiCheck:
         _shut(self._socket)
 
     def _get(self) -> int:
-        parts = urlsplit(self._url)
+        target = _target(self._url)
         deadline_s = time.monotonic() + self._timeout_s
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        connection = http.client.HTTPConnection(host, port, timeout=self._timeout_s)
-        connection.default_port = 443 if parts.scheme == "https" else 80
         expired = threading.Event()
 
         def expire() -> None:
@@ -97,10 +145,8 @@ class ExternalApiCheck:
         timer.name = "stx-check-deadline"
         timer.start()
         try:
-            connection.sock = self._connect(host, port, parts.scheme == "https", deadline_s)
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("GET", target, headers=_headers(parts))
-            return connection.getresponse().status
+            self._connect(target, deadline_s)
+            return self._ask(target, deadline_s)
         except (OSError, http.client.HTTPException):
             if expired.is_set() or time.monotonic() >= deadline_s:
                 raise TimeoutError from None
@@ -108,47 +154,61 @@ class ExternalApiCheck:
         finally:
             timer.cancel()
             _shut(self._socket)
-            connection.close()
             if self._socket is not None:
                 self._socket.close()
             self._socket = None
 
-    def _connect(self, host: str, port: int, tls: bool, deadline_s: float) -> socket.socket:
+    def _connect(self, target: _Target, deadline_s: float) -> None:
         """Connect to the very address that was looked at, whatever the name resolves to a moment later."""
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         for info in infos:
             reason = refusal(str(info[4][0]))
             if reason is not None:
                 raise RefusedAddressError(reason)
         last: OSError | None = None
         for family, kind, protocol, _, address in infos:
-            remaining_s = deadline_s - time.monotonic()
-            if remaining_s <= 0:
-                break
             sock = self._socket = socket.socket(family, kind, protocol)
             try:
-                sock.settimeout(remaining_s)
+                sock.settimeout(_remaining_s(deadline_s))
                 sock.connect(address)
-                if tls:
-                    sock = self._socket = ssl.create_default_context().wrap_socket(
-                        sock, server_hostname=host, do_handshake_on_connect=False
-                    )
-                    sock.do_handshake()
-                return sock
+                if target.tls:
+                    self._secure(sock, target.host, deadline_s)
+                return
             except OSError as error:
                 sock.close()
                 last = error
-                if isinstance(error, ssl.SSLError):
+                if isinstance(error, (ssl.SSLError, TimeoutError)):
                     break
-        raise last or TimeoutError()
+        raise last or OSError("the name has no address")
+
+    def _secure(self, sock: socket.socket, host: str, deadline_s: float) -> None:
+        context = ssl.create_default_context()
+        secured = self._socket = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+        secured.settimeout(_remaining_s(deadline_s))
+        secured.do_handshake()
+
+    def _ask(self, target: _Target, deadline_s: float) -> int:
+        connection = http.client.HTTPConnection(target.host, target.port)
+        connection.default_port = 443 if target.tls else 80
+        assert self._socket is not None
+        connection.sock = self._socket
+        connection.sock.settimeout(_remaining_s(deadline_s))
+        connection.request("GET", target.path, headers=_headers(target))
+        with connection.getresponse() as response:  # its head; the body is left unread
+            return response.status
 
 
-def _headers(parts: SplitResult) -> dict[str, str]:
+def _remaining_s(deadline_s: float) -> float:
+    """What is left until the deadline; asked after a socket is stored, so that the timer sees it or this raises."""
+    remaining_s = deadline_s - time.monotonic()
+    if remaining_s <= 0:
+        raise TimeoutError
+    return remaining_s
+
+
+def _headers(target: _Target) -> dict[str, str]:
     headers = {"User-Agent": "streamlit-extension-health", "Connection": "close", "Accept": "*/*"}
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-    return headers
+    return headers if target.authorization is None else {**headers, "Authorization": target.authorization}
 
 
 def _shut(sock: Any) -> None:

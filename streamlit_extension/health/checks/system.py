@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -16,6 +17,8 @@ from streamlit_extension.health.model import CheckResult, Outcome
 #: Above these percentages a check is degraded (the specification's alert thresholds).
 DISK_PERCENT = 85.0
 MEMORY_PERCENT = 90.0
+#: Shortest time over which CPU use is measured, in seconds: ten ticks of a 100 Hz kernel clock.
+CPU_WINDOW_S = 0.1
 #: A cgroup limit from here on means "no limit": v1 writes a page-aligned 2**63.
 _NO_LIMIT_BYTES = 1 << 60
 
@@ -107,17 +110,23 @@ class CpuMeter:
 
     root: Path = Path("/")
     _last: tuple[float, float] | None = None
+    _percent: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def percent(self) -> float | None:
-        """0-100, or None at the first question, which has nothing to compare with. Never waits."""
+        """0-100, or None at the first question, which has nothing to compare with. Never waits.
+
+        Asked again within `CPU_WINDOW_S` it repeats itself: the kernel's clock is too coarse for a shorter time.
+        """
         with self._lock:
-            now = (time.monotonic(), self._used_s())
-            last, self._last = self._last, now
-        if last is None or now[0] <= last[0]:
-            return None
-        share = (now[1] - last[1]) / ((now[0] - last[0]) * self._cpus())
-        return max(0.0, min(100.0, 100.0 * share))
+            now_s = time.monotonic()
+            if self._last is not None and now_s - self._last[0] < CPU_WINDOW_S:
+                return self._percent
+            last, self._last = self._last, (now_s, self._used_s())
+            if last is not None:
+                share = (self._last[1] - last[1]) / ((now_s - last[0]) * self._cpus())
+                self._percent = max(0.0, min(100.0, 100.0 * share))
+            return self._percent
 
     def _used_s(self) -> float:
         if _cpu_quota(self.root):
@@ -125,7 +134,8 @@ class CpuMeter:
             if used is not None:
                 return used
         times = psutil.cpu_times()
-        return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+        # A guest's time is within `user` and `nice` already.
+        return float(sum(times) - sum(getattr(times, name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice")))
 
     def _cpus(self) -> float:
         if _cpu_quota(self.root) and _cgroup_cpu_s(self.root) is not None:
@@ -134,16 +144,17 @@ class CpuMeter:
 
 
 def _cgroup_cpu_s(root: Path) -> float | None:
+    """CPU seconds that the container has used: cgroup v2, then v1."""
     folder = root / "sys/fs/cgroup"
-    try:
-        return (
-            _stat(folder / "cpu.stat", "usage_usec") / 1e6 or int((folder / "cpuacct/cpuacct.usage").read_text()) / 1e9
-        )
-    except (OSError, ValueError):
-        return None
+    with contextlib.suppress(OSError, ValueError):
+        return _stat(folder / "cpu.stat", "usage_usec") / 1e6
+    with contextlib.suppress(OSError, ValueError):
+        return int((folder / "cpuacct/cpuacct.usage").read_text()) / 1e9
+    return None
 
 
 _CPU = CpuMeter()
+_CPU.percent()  # the first check has something to compare with
 
 
 def check_memory_usage(threshold_percent: float = MEMORY_PERCENT, root: Path = Path("/")) -> CheckResult:
