@@ -222,14 +222,17 @@ def test_the_health_application_serves_alone(tmp_path: Path, serve: Start) -> No
 
 
 def test_each_other_command_does_what_it_says(example: Path) -> None:
-    """doctor, maintenance, log-level and --version end with exit code 0, and maintenance says what was ordered."""
+    """Doctor finds no problem here, the others end with exit code 0, and maintenance says what was ordered."""
     lines = [line for line in commands("streamlit-extension") if " run " not in line]
     assert len(lines) > 5
     said = {}
     for line in lines:
         # doctor calls a port in use a problem, and 8501 may be.
         done = run(line, example, STREAMLIT_SERVER_PORT=str(free_port()))
-        assert (done.returncode, done.stderr) == (0, ""), (line, done.stdout)
+        problems = [each for each in done.stdout.splitlines() if each.startswith("problem: ")]
+        # The oldest Streamlit keeps no cache counters: the one thing that `doctor` may find missing.
+        assert [each for each in problems if "cache counters: missing" not in each] == []
+        assert (done.returncode, done.stderr) == (1 if problems else 0, ""), (line, done.stdout)
         said[line] = done.stdout
     assert "database upgrade" in said["streamlit-extension maintenance status"]
 
