@@ -23,6 +23,8 @@ _logger = logging.getLogger("streamlit_extension.lifecycle")
 HEARTBEAT_S = 0.5
 #: Several of Streamlit's flush intervals (10 ms each): what a finished run has written reaches its browser.
 FLUSH_S = 0.1
+#: Share of a drain's time, and its bounds in seconds, that is kept for telling every browser.
+CLOSE_SHARE, CLOSE_MIN_S, CLOSE_MAX_S = 0.15, 0.3, 2.0
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class Drain:
         """Add the steps to the phases of `handler`."""
         handler.add_step(ShutdownPhase.STOP_ACCEPTING_REQUESTS, self.stop_accepting)
         handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, self.drain)
+        handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, self.close_websockets)
 
     async def stop_accepting(self, deadline: Deadline) -> None:
         """Refuse readiness at once, serve on for `pre_drain_s`, then close the listeners."""
@@ -111,10 +114,10 @@ class Drain:
         self.close_listeners()
 
     async def drain(self, deadline: Deadline) -> tuple[str, ...]:
-        """Let requests and runs end with their browsers connected, start no new run, then tell WebSockets 1012."""
+        """Let requests and runs end with their browsers connected, start no new run; what is cut off is named."""
         self.gate.draining = True
         self.instrumentor.refuse_new_runs()
-        for_runs_s = max(0.0, deadline.remaining_s - 3 * FLUSH_S)
+        for_runs_s = deadline.remaining_s - min(CLOSE_MAX_S, max(CLOSE_MIN_S, CLOSE_SHARE * deadline.remaining_s))
         idle = await asyncio.gather(
             self.gate.wait_idle(for_runs_s), _in_thread(lambda: self.instrumentor.wait_idle(for_runs_s))
         )
@@ -122,9 +125,12 @@ class Drain:
         if not all(idle):
             cut += [f"request {path}" for path in self.gate.requests]
             cut += [f"script run of session {session}" for session in self.instrumentor.stop_active_runs()]
-        await asyncio.sleep(FLUSH_S)
-        await self.gate.close_websockets(timeout_s=max(FLUSH_S, deadline.remaining_s - FLUSH_S))
         return tuple(cut)
+
+    async def close_websockets(self, deadline: Deadline) -> None:
+        """Tell every browser 1012, once what its last run has written has reached it."""
+        await asyncio.sleep(min(FLUSH_S, deadline.remaining_s / 2))
+        await self.gate.close_websockets(timeout_s=max(FLUSH_S, deadline.remaining_s - FLUSH_S))
 
 
 def _in_thread(function: Callable[[], bool]) -> Awaitable[bool]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
+
 from streamlit_extension.demo.client import StreamlitClient
-from tests.support.server import Start
+from tests.support.server import Server, Start
 
 SLOW = """
 import time
@@ -52,3 +55,90 @@ async def test_a_script_of_ten_minutes_does_not_break_the_budget(serve: Start, s
     assert cut == [f"script run of session {clients[0].session_id}"]
     for client in clients:
         await client.close()
+
+
+CROWD = """
+import time
+import streamlit as st
+st.title("crowd")
+with st.form("order"):
+    st.text_input("Item")
+    st.form_submit_button("Order")
+if st.button("Sleep"):
+    time.sleep(600)
+if st.button("Stream"):
+    def words():
+        while True:
+            yield "word "
+            time.sleep(0.05)
+    st.write_stream(words)
+st.write("idle")
+"""
+
+
+async def test_a_crowd_at_sigterm_is_told_1012_within_the_budget(serve: Start, script: Callable[[str], Path]) -> None:
+    """A script of ten minutes, an endless stream, a half-filled form and 50 idle browsers: 1012 for all, exit code 0.
+
+    Only the two that never end are cut off, by name; a browser that comes back with its session finds it elsewhere.
+    """
+    server = serve(script(CROWD), env={"STX_SHUTDOWN_BUDGET_S": "5"})
+    clients = [StreamlitClient(server.url) for _ in range(53)]
+    for each in clients:
+        await each.connect()
+    await asyncio.gather(*(each.wait_finished(1) for each in clients))
+    sleeping, streaming, filling = clients[:3]
+    await sleeping.click("Sleep")
+    await streaming.click("Stream")
+    await filling.set("Item", "half a word", rerun=False)
+    await asyncio.sleep(0.5)
+    server.process.send_signal(signal.SIGTERM)
+    assert [await each.wait_closed() for each in clients] == [1012] * 53
+    assert await asyncio.to_thread(server.process.wait, 30) == 0
+    cut = {name for event in server.events("shutdown.phase") for name in event["cancelled"]}
+    # The stream calls Streamlit again and again, so it ends at its next word once told to stop.
+    assert f"script run of session {sleeping.session_id}" in cut
+    assert cut <= {f"script run of session {each.session_id}" for each in (sleeping, streaming)}
+    phases = [event["phase"] for event in server.events("shutdown.phase")]
+    assert phases == ["stop_accepting_requests", "drain_connections", "cleanup_resources", "final_shutdown"]
+    assert sum(event["duration_s"] for event in server.events("shutdown.phase")) <= 5.0
+    for each in clients:
+        await each.close()
+
+
+async def test_a_second_signal_ends_it_at_once(serve: Start, script: Callable[[str], Path]) -> None:
+    """Twice SIGTERM (or SIGINT after it) doesn't wait for the drain, whose budget is ten minutes: exit code 1."""
+    for second in (signal.SIGTERM, signal.SIGINT):
+        server = serve(script(SLOW), env={"STX_SHUTDOWN_BUDGET_S": "600"})
+        async with StreamlitClient(server.url) as client:
+            await client.wait_finished(1)
+            await client.click("Hang")
+            await asyncio.sleep(0.3)
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(_wait_for_event, server, "shutdown.started")
+            server.process.send_signal(second)
+            assert await asyncio.to_thread(server.process.wait, 20) == 1
+            assert "second signal" in server.output
+
+
+async def test_readiness_goes_first_and_requests_are_served_until_the_pre_drain_is_over(
+    serve: Start, script: Callable[[str], Path]
+) -> None:
+    """In the pre-drain the port answers: not ready, alive, the page with `Connection: close`; then it is closed."""
+    server = serve(script(SLOW), env={"STX_PRE_DRAIN_S": "2", "STX_SHUTDOWN_BUDGET_S": "10"})
+    with httpx.Client(base_url=server.url, trust_env=False) as client:  # keeps connections, unlike `server.get`
+        assert "connection" not in client.get("/_stcore/host-config").headers
+    server.process.send_signal(signal.SIGTERM)
+    answer = await asyncio.to_thread(server.wait_for, "/health/ready", lambda answer: answer.status == 503)
+    assert answer.json["ready"] is False
+    assert server.get("/health/live").status == 200
+    with httpx.Client(base_url=server.url, trust_env=False) as client:
+        page = client.get("/")
+    assert (page.status_code, page.headers["connection"]) == (200, "close")
+    assert await asyncio.to_thread(server.process.wait, 30) == 0
+
+
+def _wait_for_event(server: Server, name: str) -> None:
+    deadline = time.monotonic() + 20
+    while not server.events(name):
+        assert time.monotonic() < deadline, server.output
+        time.sleep(0.02)
