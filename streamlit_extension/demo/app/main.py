@@ -4,7 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-st.set_page_config(page_title="Studio Ledger", page_icon=":material/insights:", layout="wide")
+LOGO = Path(__file__).parent / "logo.svg"
+st.set_page_config(page_title="Studio Ledger", page_icon=LOGO, layout="wide")
 
 pages = st.navigation(
     {
@@ -22,7 +23,7 @@ pages = st.navigation(
         ],
     }
 )
-st.logo(Path(__file__).parent / "logo.svg", size="large")
+st.logo(LOGO, size="large")
 with st.sidebar:
     st.caption("Studio Ledger, a sample with invented data")
 pages.run()
