@@ -7,6 +7,7 @@ VENV ?= .venv
 REQUIREMENTS ?= requirements/dev.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .venv-peers
 ARGS ?=
 PAGES := streamlit_extension/demo/app
 PYTEST_ARGS ?=
@@ -51,8 +52,14 @@ audit: $(READY)  ## known vulnerabilities of what is locked
 	@echo "==> audit"
 	@$(BIN)/python scripts/audit.py $(REQUIREMENTS)
 
-bench: $(READY)  ## measure beside the peers (needs wrk)
-	@for each in benchmarks/*.py; do echo "==> $$each"; $(BIN)/python $$each || exit 1; done
+bench: $(READY) $(PEERS)/.ready  ## measure beside the peers (needs wrk)
+	@for each in $$(grep -l __main__ benchmarks/*.py); do echo "==> $$each"; $(BIN)/python $$each || exit 1; done
+
+$(PEERS)/.ready: requirements/peers.txt
+	@echo "==> setting up $(PEERS), the benchmarks' peers"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 soak: $(READY)  ## the tests at their full sizes
 	@STX_SOAK=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -64,6 +71,8 @@ lock: $(READY)  ## write the lock files anew
 	@echo "==> locking"
 	@$(LOCK) --upgrade -o requirements/dev.txt
 	@$(LOCK) --upgrade --constraint requirements/oldest.in -o requirements/oldest.txt
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 --upgrade requirements/peers.in -o requirements/peers.txt
 
 clean:  ## remove what the targets have made
 	@rm -rf .venv .venv-* .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build htmlcov .coverage

@@ -2,28 +2,27 @@
 
 Every server is a process of its own on loopback; in each round each is loaded in turn with `wrk` (Debian package), so
 that a slow minute of the machine hits all of them. What is printed are ratios to a constant raw ASGI answer on the same
-server (uvicorn, uvloop, httptools), as medians over the rounds. Peers are installed where they can be imported
-(`pip install fastapi-healthchecks py-healthcheck waitress flask`), else they are left out by name.
+server (uvicorn, uvloop, httptools), as medians over the rounds. Peers live in an environment of their own
+(`make bench` makes it from `requirements/peers.txt`); one that isn't there is left out by name.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import textwrap
-import time
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.support import PEERS_PYTHON, QUIET, free_port, has, running
 
 RAW = """
 import uvicorn
@@ -79,40 +78,26 @@ class Server:
     ready: str
 
 
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def python_server(name: str, source: str, path: str, needs: tuple[str, ...] = ()) -> Server | None:
     """A server from a program text, or None (said on the screen) where a package that it needs is missing."""
+    python = PEERS_PYTHON if needs else sys.executable
     for package in needs:
-        if subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True, check=False).returncode:
+        if not has(python, package):
             print(f"left out: {name} ({package} is not installed)")
             return None
     port = free_port()
     program = textwrap.dedent(source).replace("PORT", str(port))
-    return Server(name, [sys.executable, "-c", program], port, ((name, path),), path)
+    return Server(name, [python, "-c", program], port, ((name, path),), path)
 
 
 def servers(script: Path) -> list[Server]:
     """All servers of the comparison."""
     ours, theirs = free_port(), free_port()
-    options = [
-        "--server.headless",
-        "true",
-        "--browser.gatherUsageStats",
-        "false",
-        "--logger.hideWelcomeMessage",
-        "true",
-    ]
     found = [
         python_server("constant raw ASGI", RAW, "/"),
         Server(
             "ours",
-            [sys.executable, "-m", "streamlit_extension", "run", str(script), "--server.port", str(ours), *options],
+            [sys.executable, "-m", "streamlit_extension", "run", str(script), "--server.port", str(ours), *QUIET],
             ours,
             (
                 ("ours /health/live", "/health/live"),
@@ -123,13 +108,13 @@ def servers(script: Path) -> list[Server]:
             "/health/startup",
         ),
         python_server("bare Starlette route", STARLETTE, "/"),
-        python_server("fastapi-healthchecks", FASTAPI, "/health", ("fastapi_healthchecks",)),
+        python_server("fastapi-healthchecks", FASTAPI, "/health/live", ("fastapi_healthchecks",)),
         python_server("py-healthcheck on waitress", PY_HEALTHCHECK, "/health", ("healthcheck", "waitress", "flask")),
         Server(
             "Streamlit's own",
             [
                 *(sys.executable, "-m", "streamlit", "run", str(script)),
-                *("--server.port", str(theirs), "--server.address", "127.0.0.1", *options),
+                *("--server.port", str(theirs), "--server.address", "127.0.0.1", *QUIET),
             ],
             theirs,
             (("Streamlit's own /_stcore/health", "/_stcore/health"),),
@@ -137,35 +122,6 @@ def servers(script: Path) -> list[Server]:
         ),
     ]
     return [server for server in found if server is not None]
-
-
-@contextlib.contextmanager
-def running(server: Server, folder: Path) -> Iterator[None]:
-    """The server, started and answering, and ended afterwards."""
-    environment = {**os.environ, "STX_DATA_DIR": str(folder / "data")}
-    with open(folder / f"{server.port}.log", "wb") as log:
-        process = subprocess.Popen(server.command, stdout=log, stderr=log, env=environment, cwd=folder)
-    try:
-        _wait_until_ready(server, process)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError):
-            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{server.ready}", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        time.sleep(0.1)
-    raise SystemExit(f"{server.name} did not start")
 
 
 def load(port: int, path: str, seconds: int, connections: int) -> float:
@@ -195,7 +151,8 @@ def main() -> None:
         script.write_text(SCRIPT)
         started = servers(script)
         for server in started:
-            stack.enter_context(running(server, folder))
+            print(f"starting {server.name}", flush=True)
+            stack.enter_context(running(server.command, f"http://127.0.0.1:{server.port}{server.ready}", folder))
         targets = [(label, server.port, path) for server in started for label, path in server.paths]
         figures: dict[str, list[float]] = {label: [] for label, _, _ in targets}
         for each in range(options.rounds):
