@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
-from otel.guard import REDACTED, redact_text
+from otel.guard import REDACTED, is_sensitive, redact_text
 from streamlit_extension.health.model import CheckResult, Outcome
 
 ERROR_LENGTH = 300
@@ -28,6 +28,8 @@ _STATEMENTS = {
     "hana": "SELECT 1 FROM DUMMY",
 }
 _STATEMENT = "SELECT 1"
+#: How long a SQLite file may be locked before that is said, in milliseconds: a usual transaction is over by then.
+_LOCK_WAIT_MS = 500
 
 
 def error_line(error: BaseException) -> str:
@@ -83,9 +85,10 @@ class DatabaseCheck:
         except Exception as error:
             self._drop()
             took_s = time.perf_counter() - began_s
-            return CheckResult(
-                Outcome.FAILED, took_s, pool_detail(engine), _without_password(error_line(error), engine)
-            )
+            if engine.dialect.name == "sqlite" and "is locked" in str(error):
+                detail = {"response_time_s": took_s, **pool_detail(engine), "reason": "locked"}
+                return CheckResult(Outcome.DEGRADED, took_s, detail, "another connection has locked the database")
+            return CheckResult(Outcome.FAILED, took_s, pool_detail(engine), _without_secrets(error_line(error), engine))
         return self._judged(answer, time.perf_counter() - began_s, pool_detail(engine))
 
     def _judged(self, answer: _Answer, took_s: float, pool: dict[str, Any]) -> CheckResult:
@@ -104,8 +107,8 @@ class DatabaseCheck:
         return CheckResult(Outcome.OK, took_s, detail)
 
     def use(self, engine: Any) -> None:
-        """Check this engine from now on."""
-        self._engine = lambda: engine
+        """Check this engine from now on, for as long as its owner holds it."""
+        self._engine = weakref.ref(engine)
 
     def close(self) -> None:
         """Close the connection that is kept."""
@@ -253,6 +256,8 @@ def _may_share(engine: Any) -> bool:
 def _execute(engine: Any, connection: Any) -> None:
     cursor = connection.cursor()
     try:
+        if engine.dialect.name == "sqlite":
+            cursor.execute(f"PRAGMA busy_timeout = {_LOCK_WAIT_MS}")
         cursor.execute(_STATEMENTS.get(engine.dialect.name, _STATEMENT))
         cursor.fetchone()
     finally:
@@ -266,10 +271,20 @@ def _close(connection: Any) -> None:
         connection.close()
 
 
-def _without_password(text: str, engine: Any) -> str:
-    """`text` without the engine's password, which a driver may repeat in a form of its own."""
-    password = str(engine.url.password or "")
-    return text.replace(password, REDACTED) if len(password) > 2 else text
+def _without_secrets(text: str, engine: Any) -> str:
+    """`text` without the secrets of the engine's URL, which a driver may repeat in a form of its own."""
+    url = engine.url
+    secrets = {
+        str(url.password or ""),
+        str(url.host or "").rpartition("@")[0],
+    }  # a bare @ in a password ends up in host
+    for name, value in url.query.items():
+        if is_sensitive(name):
+            secrets.update((value,) if isinstance(value, str) else value)
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        for form in (secret, quote(secret, safe=""), quote_plus(secret)):
+            text = text.replace(form, REDACTED) if len(form) > 2 else text
+    return text
 
 
 async def _ask_asynchronously(engine: Any) -> _Answer:
