@@ -19,8 +19,19 @@ from streamlit_extension.health.model import CheckResult, Outcome
 
 #: Google's names for the server that keeps a machine's credentials.
 METADATA_NAMES = frozenset(("metadata.google.internal", "metadata.goog"))
-#: Where clouds keep the credentials of a machine, besides the link-local ranges: AWS by IPv6, Alibaba, Azure.
-METADATA_ADDRESSES = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")))
+#: Where clouds keep the credentials of a machine, besides the link-local ranges: AWS by IPv6 (instance and EKS pod),
+#: Google by IPv6, Alibaba, Azure, Oracle.
+METADATA_ADDRESSES = frozenset(
+    ipaddress.ip_address(each)
+    for each in (
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+    )
+)
 
 
 #: IPv6 ranges that carry an IPv4 address in their last 32 bits: NAT64 (RFC 6052) and IPv4-compatible (RFC 4291).
@@ -113,6 +124,9 @@ class ExternalApiCheck:
             return CheckResult(Outcome.FAILED, error=f"refused: {error}")
         except TimeoutError:
             return CheckResult(Outcome.TIMEOUT, self._timeout_s, error=f"no answer within {self._timeout_s:g} s")
+        except http.client.HTTPException as error:  # its text repeats what was received, which may be what was sent
+            text = f"{type(error).__name__}: no valid HTTP answer"
+            return CheckResult(Outcome.FAILED, time.perf_counter() - began_s, error=text)
         except Exception as error:
             return CheckResult(Outcome.FAILED, time.perf_counter() - began_s, error=error_line(error))
         took_s = time.perf_counter() - began_s
@@ -146,7 +160,9 @@ class ExternalApiCheck:
         timer.start()
         try:
             self._connect(target, deadline_s)
-            return self._ask(target, deadline_s)
+            status = self._ask(target, deadline_s)
+            _remaining_s(deadline_s)  # http.client takes a head that was cut off for a whole one
+            return status
         except (OSError, http.client.HTTPException):
             if expired.is_set() or time.monotonic() >= deadline_s:
                 raise TimeoutError from None
