@@ -80,13 +80,17 @@ def _redis_client(url: str, timeout_s: float) -> Any:
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.retry import Retry
 
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        max_connections=1,
-        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-    )
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            max_connections=1,
+            protocol=2,  # what every Redis speaks, and it says plainly that a password is missing
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        )
+    except ValueError:  # its text repeats what may be a part of the password
+        raise ValueError("health.cache.url is not a valid redis://, rediss:// or unix:// URL") from None
 
 
 def _redis_refusal() -> type[Exception]:
