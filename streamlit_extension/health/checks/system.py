@@ -52,34 +52,40 @@ def memory_limit_bytes(root: Path = Path("/")) -> int:
 
 def _cgroup_v2(root: Path) -> Memory | None:
     folder = root / "sys/fs/cgroup"
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        if limit == "max":
-            return None
-        used = int((folder / "memory.current").read_text())
-        return Memory(max(0, used - _stat(folder / "memory.stat", "inactive_file")), int(limit))
-    except (OSError, ValueError):
-        return None
+    limit = _number(folder / "memory.max")  # "max" is no number
+    used = _number(folder / "memory.current")
+    return _working_set(used, limit, _stat(folder / "memory.stat", "inactive_file"))
 
 
 def _cgroup_v1(root: Path) -> Memory | None:
     folder = root / "sys/fs/cgroup/memory"
+    limit = _number(folder / "memory.limit_in_bytes")
+    used = _number(folder / "memory.usage_in_bytes")
+    return _working_set(used, limit, _stat(folder / "memory.stat", "total_inactive_file"))
+
+
+def _working_set(used: int | None, limit: int | None, inactive_file: int | None) -> Memory | None:
+    if used is None or limit is None or not 0 < limit < _NO_LIMIT_BYTES:
+        return None
+    return Memory(max(0, used - (inactive_file or 0)), limit)
+
+
+def _number(file: Path) -> int | None:
+    """The one number of a file, or None where it is not told."""
     try:
-        limit = int((folder / "memory.limit_in_bytes").read_text())
-        if limit >= _NO_LIMIT_BYTES:
-            return None
-        used = int((folder / "memory.usage_in_bytes").read_text())
-        return Memory(max(0, used - _stat(folder / "memory.stat", "total_inactive_file")), limit)
+        return int(file.read_text())
     except (OSError, ValueError):
         return None
 
 
-def _stat(file: Path, key: str) -> int:
-    for line in file.read_text().splitlines():
-        name, _, value = line.partition(" ")
-        if name == key:
-            return int(value)
-    return 0
+def _stat(file: Path, key: str) -> int | None:
+    """A number of a file of `name value` lines, or None where it is not told."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in file.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == key:
+                return int(value)
+    return None
 
 
 def cpu_limit(root: Path = Path("/")) -> float:
@@ -91,17 +97,14 @@ def cpu_limit(root: Path = Path("/")) -> float:
 
 def _cpu_quota(root: Path) -> float | None:
     folder = root / "sys/fs/cgroup"
+    quota_us: int | None = None
+    period_us: int | None = None
     try:
         quota, period = (folder / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
+        quota_us, period_us = (None if quota == "max" else int(quota)), int(period)
     except (OSError, ValueError):
-        pass
-    try:
-        quota_us = int((folder / "cpu/cpu.cfs_quota_us").read_text())
-        period_us = int((folder / "cpu/cpu.cfs_period_us").read_text())
-        return quota_us / period_us if quota_us > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
+        quota_us, period_us = _number(folder / "cpu/cpu.cfs_quota_us"), _number(folder / "cpu/cpu.cfs_period_us")
+    return quota_us / period_us if quota_us and period_us and min(quota_us, period_us) > 0 else None
 
 
 @dataclass(slots=True)
@@ -146,11 +149,11 @@ class CpuMeter:
 def _cgroup_cpu_s(root: Path) -> float | None:
     """CPU seconds that the container has used: cgroup v2, then v1."""
     folder = root / "sys/fs/cgroup"
-    with contextlib.suppress(OSError, ValueError):
-        return _stat(folder / "cpu.stat", "usage_usec") / 1e6
-    with contextlib.suppress(OSError, ValueError):
-        return int((folder / "cpuacct/cpuacct.usage").read_text()) / 1e9
-    return None
+    used_us = _stat(folder / "cpu.stat", "usage_usec")
+    if used_us is not None:
+        return used_us / 1e6
+    used_ns = _number(folder / "cpuacct/cpuacct.usage")
+    return None if used_ns is None else used_ns / 1e9
 
 
 _CPU = CpuMeter()
