@@ -18,8 +18,18 @@ from streamlit_extension._settings_types import (
     SettingsError,
     redact_url,
 )
-from streamlit_extension.settings import Schema, Settings, StoreMode, default_data_dir
+from streamlit_extension.settings import (
+    Health,
+    Schema,
+    Settings,
+    StoreMode,
+    default_data_dir,
+)
 
+#: Checks with a fixed name; engines are found later under `database:NAME`.
+_CHECKS: Final = ("cache", "database", "disk", "memory", "script")
+#: The scheduler's: by this share of its interval a run may be late.
+_JITTER: Final = 0.1
 _SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
 
 
@@ -125,6 +135,7 @@ def _build(hint: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _check_together(settings: Schema, entries: Mapping[tuple[str, ...], Entry]) -> None:
+    _refuse_unknown_checks(settings.health, entries)
     for names, holds, allowed in _joint_rules(settings):
         if holds():
             continue
@@ -154,24 +165,10 @@ def _joint_rules(settings: Schema) -> Iterator[_Joint]:
         lambda: settings.pre_drain_s < settings.shutdown_budget_s,
         "pre_drain_s below shutdown_budget_s, which is the total of all phases",
     )
-    yield (
-        (("health", "interval_s"), ("health", "max_age_s")),
-        lambda: health.max_age_s >= health.interval_s,
-        "max_age_s of at least interval_s",
-    )
+    yield _age_rule(health)
     for name in health.checks:
-        check = health.for_check(name)
-        own = ("health", "checks", name)
-        yield (
-            (("health", "interval_s"), ("health", "max_age_s"), (*own, "interval_s"), (*own, "max_age_s")),
-            lambda check=check: check.max_age_s >= check.interval_s,  # type: ignore[misc]
-            "max_age_s of at least interval_s",
-        )
-        yield (
-            ((*own, "depends_on"),),
-            lambda check=check, name=name: name not in (check.depends_on or ()),  # type: ignore[misc]
-            "names of other checks",
-        )
+        yield _age_rule(health, name)
+        yield from _dependency_rules(health, name)
     yield (
         (("notify", "email", "host"), ("notify", "email", "sender"), ("notify", "email", "recipients")),
         lambda: not email.host or bool(email.sender and email.recipients),
@@ -187,6 +184,56 @@ def _joint_rules(settings: Schema) -> Iterator[_Joint]:
         lambda: scale.min_replicas <= scale.max_replicas,
         "min_replicas up to max_replicas",
     )
+
+
+def _age_rule(health: Health, name: str | None = None) -> _Joint:
+    """A result must not turn stale before the next one can be there: an interval with its jitter, and the time-out."""
+    own = health.checks.get(name or "")
+    check = health if name is None else health.for_check(name)
+    fields = ("interval_s", "timeout_s", "max_age_s")
+    return (
+        tuple(
+            ("health", "checks", name, field) if name and getattr(own, field) is not None else ("health", field)
+            for field in fields
+        ),
+        lambda: check.max_age_s >= check.interval_s * (1 + _JITTER) + check.timeout_s,
+        f"max_age_s of at least {1 + _JITTER:g} times interval_s plus timeout_s",
+    )
+
+
+def _dependency_rules(health: Health, name: str) -> Iterator[_Joint]:
+    names = (("health", "checks", name, "depends_on"),)
+    needed = health.checks[name].depends_on or ()
+    yield names, lambda: all(_is_check(each, health) for each in needed), _check_names(health)
+    yield names, lambda: not _leads_back(name, health), "names of other checks that do not depend on this one"
+
+
+def _refuse_unknown_checks(health: Health, entries: Mapping[tuple[str, ...], Entry]) -> None:
+    for path, entry in entries.items():
+        if path[:2] == ("health", "checks") and not _is_check(path[2], health):
+            raise entry.error(f"there is no check {path[2]!r}; allowed: {_check_names(health)}")
+
+
+def _check_names(health: Health) -> str:
+    return ", ".join([*_CHECKS, "database:NAME", *(f"external_apis:{each}" for each in health.external_apis)])
+
+
+def _is_check(name: str, health: Health) -> bool:
+    group, mark, own = name.partition(":")
+    known = own in health.external_apis if group == "external_apis" else group == "database" and bool(own)
+    return name in _CHECKS or (bool(mark) and known)
+
+
+def _leads_back(name: str, health: Health) -> bool:
+    """Whether a check depends on itself, directly or through others."""
+    seen: set[str] = set()
+    todo = list(health.for_check(name).depends_on or ())
+    while todo:
+        each = todo.pop()
+        if each not in seen:
+            seen.add(each)
+            todo += health.for_check(each).depends_on or ()
+    return name in seen
 
 
 def dump(settings: Settings) -> dict[str, Any]:

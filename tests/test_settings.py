@@ -225,8 +225,8 @@ def test_config_variable_names_the_file(tmp_path: Path) -> None:
 
 def test_checks_take_defaults_and_overrides() -> None:
     """A check without a table has the defaults; one with a table keeps what it doesn't set; slow is half the timeout."""
-    loaded = Settings.load({"STX_HEALTH__TIMEOUT_S": "4", "STX_HEALTH__CHECKS__API__INTERVAL_S": "3"}, Path("/"))
-    assert (loaded.health.for_check("api").interval_s, loaded.health.for_check("api").slow_s) == (3.0, 2.0)
+    loaded = Settings.load({"STX_HEALTH__TIMEOUT_S": "4", "STX_HEALTH__CHECKS__CACHE__INTERVAL_S": "3"}, Path("/"))
+    assert (loaded.health.for_check("cache").interval_s, loaded.health.for_check("cache").slow_s) == (3.0, 2.0)
     assert (loaded.health.for_check("disk").interval_s, loaded.health.for_check("disk").critical) == (10.0, None)
 
 
@@ -237,8 +237,10 @@ def test_checks_take_defaults_and_overrides() -> None:
         ("HEALTH__TIMEOUT_S", "nan"),
         ("HEALTH__MAX_AGE_S", "inf"),
         ("HEALTH__INTERVAL_S", "31"),
-        ("HEALTH__CHECKS__X__INTERVAL_S", "31"),
-        ("HEALTH__CHECKS__X__DEPENDS_ON", '["x"]'),
+        ("HEALTH__CHECKS__DISK__INTERVAL_S", "31"),
+        ("HEALTH__CHECKS__DISK__DEPENDS_ON", '["disk"]'),
+        ("HEALTH__CHECKS__DISK__DEPENDS_ON", '["databse"]'),
+        ("HEALTH__CHECKS__DATABSE__CRITICAL", "false"),
         ("MANAGEMENT_PORT", "65536"),
         ("ALERTS__THRESHOLDS__CPU_USAGE", "101"),
         ("STORE", "maybe"),

@@ -17,8 +17,11 @@ from streamlit_extension.health.model import CheckResult, CheckSpec, Outcome
 
 _logger = logging.getLogger("streamlit_extension.health")
 
-#: Checks that run at the same time; one that is over its time-out no longer counts.
+#: Checks that are begun at the same time, and threads that are kept for later runs.
 CONCURRENCY = 16
+#: A run that has taken this many seconds waits for something and no longer keeps others from beginning. So there are
+#: never more threads than checks, and `CONCURRENCY` checks that hang delay the next ones by no more than this.
+PATIENCE_S = 0.25
 #: Runs are spread by this share of their interval, so that replicas don't ask in step.
 JITTER = 0.1
 #: Longest error text that is kept, in characters.
@@ -34,18 +37,21 @@ class _Job:
     done: threading.Event = field(default_factory=threading.Event)
     result: CheckResult | None = None
     overdue: bool = False
+    asked: bool = False
 
 
 class _Workers:
-    """Daemon threads that are kept for the next job; each hanging job keeps the one that it has."""
+    """Daemon threads, `kept` of them for the next jobs; each hanging job keeps the one that it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
         self._idle: list[queue.SimpleQueue[Callable[[], None] | None]] = []
         self._lock = threading.Lock()
         self._number = itertools.count(1)
         self._closed = False
 
     def submit(self, function: Callable[[], None]) -> None:
+        """Run it on a thread of its own; raises RuntimeError when the system gives no more threads."""
         with self._lock:
             box = self._idle.pop() if self._idle else None
         if box is None:
@@ -59,7 +65,7 @@ class _Workers:
             function()
             function = None  # keeps nothing of the job alive while waiting
             with self._lock:
-                if self._closed:
+                if self._closed or len(self._idle) >= self._kept:
                     return
                 self._idle.append(box)
 
@@ -103,7 +109,7 @@ class Scheduler:
         self._waiting: list[CheckSpec] = []
         self._order = itertools.count()
         self._wake = threading.Condition()
-        self._workers = _Workers()
+        self._workers = _Workers(concurrency)
         self._thread: threading.Thread | None = None
         self._stopping = False
 
@@ -124,10 +130,10 @@ class Scheduler:
     def start(self) -> None:
         """Start the thread; again changes nothing."""
         with self._wake:
-            if self._thread is not None and self._thread.is_alive():
-                return
             self._stopping = False
             self._workers.reopen()
+            if self._thread is not None and self._thread.is_alive():
+                return
             self._thread = threading.Thread(target=self._run, name="stx-health-scheduler", daemon=True)
             self._thread.start()
 
@@ -142,13 +148,23 @@ class Scheduler:
         self._workers.close()
 
     def run_now(self, spec: CheckSpec) -> CheckResult:
-        """Run a check once on a worker, waiting for its time-out at most; a run already under way is shared."""
+        """Run a check once on a worker, waiting for its time-out at most; a run already under way is shared.
+
+        What it finds is published, once.
+        """
         with self._wake:
-            job = self._running.get(spec.name)
-            if job is None:
-                job = self._begin(spec)
+            job = self._running.get(spec.name) or self._begin(spec)
+            job.asked = True
+            refused = job.result
+            self._wake.notify()
+        if refused is not None:
+            self._publish(spec.name, refused)
         if job.done.wait(spec.timeout_s) and job.result is not None:
             return job.result
+        with self._wake:  # nobody else says so while the scheduler's own thread isn't there
+            overdue = self._expire()
+        for name, result in overdue:
+            self._publish(name, result)
         return _timed_out(spec)
 
     # -- the scheduler's thread ---------------------------------------------------------------------------------
@@ -157,6 +173,7 @@ class Scheduler:
         while True:
             with self._wake:
                 if self._stopping:
+                    self._thread = None
                     return
                 published = self._expire() + self._begin_due()
                 if not published:
@@ -167,7 +184,10 @@ class Scheduler:
 
     def _sleep_s(self) -> float | None:
         moments = [heap[0][0] for heap in (self._due, self._deadlines) if heap]
-        return max(0.0, min(moments) - self._clock()) if moments else None
+        now_s = self._clock()
+        if self._waiting:
+            moments += [job.started_s + PATIENCE_S for job in self._running.values() if _is_young(job, now_s)]
+        return max(0.0, min(moments) - now_s) if moments else None
 
     def _expire(self) -> list[tuple[str, CheckResult]]:
         """Jobs over their time-out: reported now, and again at each interval while they hang."""
@@ -180,34 +200,42 @@ class Scheduler:
             if not job.overdue:
                 job.overdue = True
                 _interrupt(job.spec)
-            if self._specs.get(job.spec.name) is job.spec:
-                found.append((job.spec.name, _timed_out(job.spec)))
+            spec = self._specs.get(job.spec.name, job.spec if job.asked else None)
+            if spec is not None:  # also one that has replaced it meanwhile: it can't be run beside it
+                found.append((spec.name, _timed_out(spec)))
             heapq.heappush(self._deadlines, (now_s + job.spec.interval_s, next(self._order), job))
         return found
 
     def _begin_due(self) -> list[tuple[str, CheckResult]]:
         now_s = self._clock()
-        skipped: list[tuple[str, CheckResult]] = []
+        results: list[tuple[str, CheckResult]] = []
         while self._due and self._due[0][0] <= now_s:
             _, _, spec = heapq.heappop(self._due)
             if self._specs.get(spec.name) is spec:
                 self._waiting.append(spec)
+        free = self._concurrency - sum(_is_young(job, now_s) for job in self._running.values())
         still_waiting: list[CheckSpec] = []
         for spec in self._waiting:
             if self._specs.get(spec.name) is not spec:
                 continue
-            if spec.name in self._running:  # it hangs: never a second run beside it
+            running = self._running.get(spec.name)
+            if running is not None and running.spec is spec:  # it hangs: never a second run beside it
                 self._plan(spec, now_s)
-            elif (cause := self._blocked_by(spec)) is not None:
-                skipped.append((spec.name, CheckResult(Outcome.SKIPPED, cause=cause)))
-                self._plan(spec, now_s)
-            elif sum(not job.overdue for job in self._running.values()) < self._concurrency:
-                self._begin(spec)
-                self._plan(spec, now_s)
-            else:
+            elif running is not None:  # the one that this one replaces: begun as soon as that has ended
                 still_waiting.append(spec)
+            elif (cause := self._blocked_by(spec)) is not None:
+                results.append((spec.name, CheckResult(Outcome.SKIPPED, cause=cause)))
+                self._plan(spec, now_s)
+            elif free <= 0:
+                still_waiting.append(spec)
+            else:
+                free -= 1
+                self._plan(spec, now_s)
+                job = self._begin(spec)
+                if job.result is not None:
+                    results.append((spec.name, job.result))
         self._waiting = still_waiting
-        return skipped
+        return results
 
     def _plan(self, spec: CheckSpec, now_s: float) -> None:
         spread = 1 + JITTER * (2 * random.random() - 1)
@@ -215,25 +243,36 @@ class Scheduler:
 
     def _begin(self, spec: CheckSpec) -> _Job:
         job = _Job(spec, self._clock())
+        try:
+            self._workers.submit(lambda: self._work(job))
+        except RuntimeError as error:  # the system's limit of threads: a failure of this run, not of the scheduler
+            job.result = CheckResult(Outcome.FAILED, error=f"the check could not be run: {error}")
+            job.done.set()
+            return job
         self._running[spec.name] = job
         heapq.heappush(self._deadlines, (job.started_s + spec.timeout_s, next(self._order), job))
-        self._workers.submit(lambda: self._work(job))
         return job
 
     # -- a worker's thread --------------------------------------------------------------------------------------
 
     def _work(self, job: _Job) -> None:
-        result = _call(job.spec, self._clock)
+        result = _ENDED
+        try:
+            result = _call(job.spec, self._clock)
+        finally:  # also when the check ends its thread (`sys.exit()`)
+            self._finish(job, result)
+
+    def _finish(self, job: _Job, result: CheckResult) -> None:
         with self._wake:
             late = job.overdue or self._clock() - job.started_s > job.spec.timeout_s
             job.result = _timed_out(job.spec) if late else result
-            job.done.set()
             if self._running.get(job.spec.name) is job:
                 del self._running[job.spec.name]
-            wanted = self._specs.get(job.spec.name) is job.spec
+            wanted = job.asked or self._specs.get(job.spec.name) is job.spec
             self._wake.notify()
         if wanted and not job.overdue:
             self._publish(job.spec.name, job.result)
+        job.done.set()
 
     def _publish(self, name: str, result: CheckResult) -> None:
         try:
@@ -244,6 +283,14 @@ class Scheduler:
                 type(error).__name__,
                 extra={"event": "telemetry.internal_error", "check": name},
             )
+
+
+#: The result of a run that has raised what no check may catch.
+_ENDED = CheckResult(Outcome.FAILED, error="the check ended its own thread")
+
+
+def _is_young(job: _Job, now_s: float) -> bool:
+    return now_s - job.started_s < PATIENCE_S
 
 
 def _interrupt(spec: CheckSpec) -> None:
@@ -267,6 +314,8 @@ def _call(spec: CheckSpec, clock: Callable[[], float]) -> CheckResult:
         if spec.function is None:
             return CheckResult(Outcome.NOT_CONFIGURED)
         result = spec.function()
+        if not isinstance(result, CheckResult):
+            raise TypeError(f"the check returned {type(result).__name__}, not a CheckResult")
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return CheckResult(Outcome.FAILED, clock() - began_s, error=redact_text(text)[:ERROR_LENGTH])

@@ -130,9 +130,7 @@ class HealthService:
         spec = self.snapshot.checks[name].spec
         if spec.function is None:
             return self.snapshot.checks[name].state.result or CheckResult(Outcome.NOT_CONFIGURED)
-        result = self._scheduler.run_now(spec)
-        self._publish(name, result)
-        return result
+        return self._scheduler.run_now(spec)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -204,10 +202,14 @@ class HealthService:
                 return
             state = next_state(entry.state, entry.spec, result, self._clock(), self._wall())
             self._put(name, entry, state)
-        if state.status is entry.state.status:
+            changed = state.status is not entry.state.status
+            if changed:  # told with the check's own change, so that nobody tells it a second time
+                self._told = self.status()
+            service = self._told
+        if not changed:
             self._tell_status()
             return
-        trace_id = self._tell_change(name, entry.state.status, state)
+        trace_id = self._tell_change(name, entry.state.status, state, service)
         with self._lock:
             latest = self.snapshot.checks.get(name)
             if trace_id is not None and latest is not None and latest.state.last_transition == state.last_transition:
@@ -221,7 +223,7 @@ class HealthService:
         known[name] = replace(entry, state=state)
         self._replace(checks=MappingProxyType(known))
 
-    def _tell_change(self, name: str, old: HealthStatus | None, state: CheckState) -> str | None:
+    def _tell_change(self, name: str, old: HealthStatus | None, state: CheckState, service: HealthStatus) -> str | None:
         """One span and one log event for a check's change of status; returns the span's trace id."""
         before, after = old.value if old else "pending", state.status.value if state.status else "pending"
         tracer = self._tracer or trace.get_tracer("streamlit_extension.health")
@@ -230,7 +232,6 @@ class HealthService:
             Attribute.HEALTH_STATUS_OLD.value: before,
             Attribute.HEALTH_STATUS_NEW.value: after,
         }
-        service = self._told = self.status()
         nowhere = trace.set_span_in_context(trace.INVALID_SPAN)
         with tracer.start_as_current_span(
             SpanName.HEALTH_STATUS_CHANGE.value, context=nowhere, attributes=attributes
@@ -245,8 +246,8 @@ class HealthService:
 
     def _tell_status(self) -> None:
         """One log event when the whole process's status has changed by itself (stale, maintenance over)."""
-        status = self.status()
         with self._lock:
+            status = self.status()
             before, self._told = self._told, status
         if before is not status:
             level = logging.INFO if status is HealthStatus.HEALTHY else logging.WARNING
