@@ -53,8 +53,8 @@ def format_uptime(seconds: float) -> str:
 
 
 def format_percent(percent: float) -> str:
-    """A whole percentage: `25%`."""
-    return f"{percent:.0f}%"
+    """A whole percentage: `25%`. What is below 0 counts as 0."""
+    return f"{max(0.0, percent):.0f}%"
 
 
 def format_milliseconds(seconds: float) -> str:
