@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from typing import Any
 
 _logger = logging.getLogger("streamlit_extension.watchdog")
@@ -33,7 +34,8 @@ class Watchdog:
         self._stall_after_s = stall_after_s
         self._loop_thread = threading.get_ident()
         self._beaten_s = time.monotonic()
-        self._stalled_s: float | None = None
+        self._told_s: float | None = None
+        self._gaps: deque[tuple[float, float]] = deque(maxlen=16)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._stream = _stream_with_descriptor()
@@ -41,13 +43,17 @@ class Watchdog:
     def start(self) -> None:
         """Begin to watch the thread that calls this."""
         self._loop_thread = threading.get_ident()
+        self._beaten_s = time.monotonic()
         self.beat()
         self._thread = threading.Thread(target=self._watch, name="stx-watchdog", daemon=True)
         self._thread.start()
 
     def beat(self) -> None:
         """Show that the loop moves; called on it."""
-        self._beaten_s = time.monotonic()
+        now_s = time.monotonic()
+        if now_s - self._beaten_s >= self._stall_after_s:
+            self._gaps.append((self._beaten_s, now_s))
+        self._beaten_s = now_s
         if self._stream is not None:
             faulthandler.dump_traceback_later(self._stall_after_s + 1.0, file=self._stream)
 
@@ -61,18 +67,29 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._stop.wait(self._stall_after_s / 4):
-            beaten_s = self._beaten_s
-            silent_s = time.monotonic() - beaten_s
-            if self._stalled_s is None and silent_s >= self._stall_after_s:
-                self._stalled_s = beaten_s
-                self._tell_stall(silent_s)
-            elif self._stalled_s is not None and beaten_s != self._stalled_s:
-                lasted_s, self._stalled_s = beaten_s - self._stalled_s, None
+            while self._gaps:
+                began_s, ended_s = self._gaps.popleft()
+                if began_s != self._told_s:  # over before this thread could look
+                    self._tell_unseen(ended_s - began_s)
                 _logger.warning(
                     "the event loop moves again after %.1f s",
-                    lasted_s,
-                    extra={"event": "event_loop.recovered", "duration_s": round(lasted_s, 3)},
+                    ended_s - began_s,
+                    extra={"event": "event_loop.recovered", "duration_s": round(ended_s - began_s, 3)},
                 )
+            beaten_s = self._beaten_s
+            silent_s = time.monotonic() - beaten_s
+            if silent_s >= self._stall_after_s and beaten_s != self._told_s:
+                self._told_s = beaten_s
+                self._tell_stall(silent_s)
+
+    def _tell_unseen(self, lasted_s: float) -> None:
+        _logger.warning(
+            "the event loop did not move for %.1f s, nor did any other thread: C code held the interpreter's lock, or "
+            "the process was stopped; after %.1f s its frames are written to standard error",
+            lasted_s,
+            self._stall_after_s + 1.0,
+            extra={"event": "event_loop.stalled", "stall_s": round(lasted_s, 3), "frames": []},
+        )
 
     def _tell_stall(self, silent_s: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)

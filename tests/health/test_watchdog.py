@@ -67,7 +67,6 @@ async def test_python_code_that_blocks_is_named_once(caplog: pytest.LogCaptureFi
 
 async def test_each_stall_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """A second stall after a recovery is an event of its own."""
-
     caplog.set_level(logging.INFO)
     await beside(Watchdog(stall_after_s=STALL_S), blocks_in_python, blocks_in_python)
     assert len(stalls(caplog)) == len(stalls(caplog, "event_loop.recovered")) == 2
@@ -85,6 +84,28 @@ async def test_c_code_that_keeps_the_lock_is_named_on_standard_error(
     assert "most recent call first" in written
     (stall,) = stalls(caplog)
     assert stall["stall_s"] >= STALL_S + 1
+
+
+async def test_a_stall_that_was_over_before_the_watchdog_could_look_is_told_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The beats themselves show the gap, so that no stall is lost when the loop gets the lock back first."""
+    caplog.set_level(logging.INFO)
+    watchdog = Watchdog(stall_after_s=STALL_S)
+
+    def blocks_and_beats() -> None:
+        held_s = sys.getswitchinterval()
+        sys.setswitchinterval(100)  # nobody else gets the lock before the next beat
+        try:
+            ctypes.PyDLL(None).usleep(int(2 * STALL_S * 1_000_000))
+            watchdog.beat()
+        finally:
+            sys.setswitchinterval(held_s)
+
+    await beside(watchdog, blocks_and_beats)
+    (stall,) = stalls(caplog)
+    assert stall["stall_s"] >= STALL_S
+    assert len(stalls(caplog, "event_loop.recovered")) == 1
 
 
 async def test_a_loop_that_moves_is_never_accused(caplog: pytest.LogCaptureFixture) -> None:
