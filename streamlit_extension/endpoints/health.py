@@ -49,6 +49,7 @@ class HealthCheckEndpoint:
 
     def __init__(self, *, service: HealthService | None = None) -> None:
         self.service = service or standalone_service()
+        self._unstarted = service is None
 
     def basic_health(self) -> HealthResponse:
         """`/health`: status, timestamp, uptime and version; 200 when healthy or degraded, else 503."""
@@ -76,6 +77,10 @@ class HealthCheckEndpoint:
 
     def render(self, kind: str, entitled: bool = True, component: str = "") -> report.Rendered:
         """The answer of one kind now, and for how many seconds it stays right while the snapshot is the same."""
+        if self._unstarted:
+            self._unstarted = False
+            self.service.start()
+            self.service.set_phase(ServicePhase.SERVING)
         now_s, wall = time.monotonic(), datetime.now(UTC)
         snapshot = self.service.snapshot
         match kind:

@@ -508,3 +508,18 @@ def test_many_cycles_leave_threads_descriptors_and_memory_where_they_were(
     assert grown < max(2_000, CYCLES // 4)
     database.close()
     engine.dispose()
+
+
+def test_an_endpoint_without_a_service_starts_one_at_the_first_question(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`HealthCheckEndpoint()` alone becomes ready and tells of the machine; nothing runs before it is asked."""
+    for name in [name for name in os.environ if name.startswith("STX_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("STX_DATA_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    endpoint = HealthCheckEndpoint()
+    assert not [each for each in threading.enumerate() if each.name == "stx-health-scheduler"]
+    assert endpoint.readiness_check().status_code == 200
+    wait_until(lambda: "disk_usage" in endpoint.detailed_health().body["components"]["system"])
+    endpoint.service.stop()
