@@ -23,7 +23,7 @@ $(READY): $(REQUIREMENTS) pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found" >&2; exit 1; }
 	@echo "==> setting up $(VENV) with $$($(PYTHON) --version) from $(REQUIREMENTS) (a minute or two the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(REQUIREMENTS)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 	@echo "==> ready"
@@ -58,7 +58,7 @@ bench: $(READY) $(PEERS)/.ready  ## measure beside the peers (needs wrk)
 $(PEERS)/.ready: requirements/peers.txt
 	@echo "==> setting up $(PEERS), the benchmarks' peers"
 	@$(PYTHON) -m venv $(PEERS)
-	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 soak: $(READY)  ## the tests at their full sizes

@@ -21,9 +21,13 @@ QUIET = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def browser() -> Iterator[Any]:
-    """A running browser; pages are opened with `browser.new_page()`."""
+    """A running browser; pages are opened with `browser.new_page()`.
+
+    One for each test: while Playwright's synchronous interface is open, its event loop counts as this thread's running
+    one, and every asynchronous test in between would fail.
+    """
     from playwright.sync_api import sync_playwright
 
     path = program("chromium", "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
