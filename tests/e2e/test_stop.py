@@ -81,7 +81,7 @@ async def test_a_crowd_at_sigterm_is_told_1012_within_the_budget(serve: Start, s
 
     Only the two that never end are cut off, by name; a browser that comes back with its session finds it elsewhere.
     """
-    server = serve(script(CROWD), env={"STX_SHUTDOWN_BUDGET_S": "5"})
+    server = serve(script(CROWD), env={"STX_SHUTDOWN_BUDGET_S": "10"})
     clients = [StreamlitClient(server.url) for _ in range(53)]
     for each in clients:
         await each.connect()
@@ -100,7 +100,7 @@ async def test_a_crowd_at_sigterm_is_told_1012_within_the_budget(serve: Start, s
     assert cut <= {f"script run of session {each.session_id}" for each in (sleeping, streaming)}
     phases = [event["phase"] for event in server.events("shutdown.phase")]
     assert phases == ["stop_accepting_requests", "drain_connections", "cleanup_resources", "final_shutdown"]
-    assert sum(event["duration_s"] for event in server.events("shutdown.phase")) <= 5.0
+    assert sum(event["duration_s"] for event in server.events("shutdown.phase")) <= 10.0
     for each in clients:
         await each.close()
 
