@@ -24,7 +24,9 @@ from streamlit_extension.health.model import CheckSpec, ServicePhase
 from streamlit_extension.health.script import ScriptHealth
 from streamlit_extension.health.service import HealthService
 from streamlit_extension.health.watchdog import Watchdog
+from streamlit_extension.launchers import settings_of_launcher
 from streamlit_extension.lifecycle import Drain, Heartbeat, ManagementServer
+from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings
 from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
 from streamlit_extension.utils.structured_logging import LoggingConfiguration, configure_logging
@@ -55,7 +57,7 @@ def create_app(script_or_app: Any, *, settings: Settings | None = None) -> Obser
         )
     if isinstance(script_or_app, ObservableApp):
         return script_or_app
-    return ObservableApp(_inner_app(script_or_app), settings or Settings.load())
+    return ObservableApp(_inner_app(script_or_app), settings or settings_of_launcher())
 
 
 def _inner_app(script_or_app: Any) -> Any:
@@ -195,6 +197,9 @@ class ObservableApp:
         prefix = self.settings.path_prefix
         prefixes = (prefix, f"/{base}{prefix}") if base else (prefix,)
         self.gate.routes.set_prefixes(prefixes)
+        script = getattr(self._inner, "_resolved_script_path", None) or getattr(self._inner, "_script_path", None)
+        for line in page_path_collisions(script, prefix) if script else ():
+            _logger.warning(line, extra={"event": "app.page_hidden"})
 
     def _start_checks(self, stack: contextlib.AsyncExitStack) -> None:
         from streamlit_extension.health.wiring import register_checks
@@ -255,9 +260,14 @@ class ObservableApp:
             OSError: it can't be bound.
         """
         if self._management_socket is None and self.settings.management_port is not None:
-            self._management_socket = listeners.listening_socket(
-                self.settings.management_address, self.settings.management_port
-            )
+            address, port = self.settings.management_address, self.settings.management_port
+            try:
+                self._management_socket = listeners.listening_socket(address, port)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise OSError(
+                    f"can't listen on {address} port {port} ({reason}); choose another management_port"
+                ) from error
 
     def _start_beats(self, stack: contextlib.AsyncExitStack, data_dir: Path | None, logs: Any) -> None:
         watchdog = Watchdog()

@@ -57,7 +57,8 @@ def run(target: str, args: tuple[str, ...], **flag_options: Any) -> int:
     """
     with local_script(target) as script:
         settings = load_settings()
-        from streamlit_extension.runner import RunError, run_script
+        from streamlit_extension.runner import run_script
+        from streamlit_extension.streamlit_options import RunError
 
         try:
             return run_script(str(script), list(args), flag_options, settings)
@@ -127,7 +128,7 @@ def demo(port: int | None, database_url: str | None, simulate: int, args: tuple[
     if port is not None:
         flag_options["server_port"] = port
     settings = load_settings()
-    from streamlit_extension.runner import RunError
+    from streamlit_extension.streamlit_options import RunError
 
     try:
         from streamlit_extension.demo import launch

@@ -18,6 +18,7 @@ from streamlit_extension._settings_load import origin_of
 from streamlit_extension.data_folder import nearest_existing, network_file_system
 from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings, redact_url
+from streamlit_extension.streamlit_options import RunError, application_socket
 
 __all__ = ["Finding", "examine", "page_path_collisions"]
 
@@ -124,23 +125,19 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    address, port = _streamlit_socket()
-    yield _port("server.port", address, port, "stop what holds it or choose another with --server.port")
+    try:
+        address, port = application_socket()
+    except RunError as error:
+        port = 0
+        yield Finding("ports", "server.port", str(error), "correct it in config.toml or in the environment")
+    else:
+        yield _port("server.port", address, port, "stop what holds it or choose another with --server.port")
     if settings.management_port:
         remedy = "stop what holds it or set management_port (STX_MANAGEMENT_PORT)"
         if settings.management_port == port:
             yield Finding("ports", "management_port", f"{port}, the application's own", remedy)
         else:
             yield _port("management_port", settings.management_address, settings.management_port, remedy)
-
-
-def _streamlit_socket() -> tuple[str, int]:
-    try:
-        from streamlit import get_option
-
-        return str(get_option("server.address") or "127.0.0.1"), int(get_option("server.port") or 8501)
-    except (ImportError, RuntimeError, ValueError):
-        return "127.0.0.1", 8501
 
 
 def _port(name: str, address: str, port: int, remedy: str) -> Finding:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
-import importlib
 import logging
 import os
 import sys
@@ -20,22 +18,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from streamlit_extension import listeners
 from streamlit_extension.app import ObservableApp, create_app, log_as_set
+from streamlit_extension.ending import close_loop, end_by_force, end_process
 from streamlit_extension.endpoints.entitlement import is_loopback
-from streamlit_extension.launchers import launcher_app_name
+from streamlit_extension.launchers import import_launcher, launcher_app_name
 from streamlit_extension.settings import Settings
+from streamlit_extension.streamlit_options import RunError, application_socket, option
 
 if TYPE_CHECKING:
     from streamlit_extension.endpoints.health import Next
 
 _logger = logging.getLogger("streamlit_extension.runner")
-
-DEFAULT_ADDRESS = "127.0.0.1"
-#: After the budget of a stop, how long a blocked event loop may still take before the process is ended by force.
-FORCE_AFTER_S = 1.0
-
-
-class RunError(Exception):
-    """A start that can't be: its text is the one line that the user sees."""
 
 
 class _Protocol(HttpToolsProtocol):
@@ -135,19 +127,12 @@ def _refuse_unknown_options(options: Mapping[str, Any]) -> None:
             raise RunError(f"unknown Streamlit option {name!r}")
 
 
-def _option(name: str) -> Any:
-    from streamlit import config
-
-    return config.get_option(name)
-
-
 def _application(path: str, settings: Settings) -> ObservableApp:
     name = launcher_app_name(Path(path))
     if name is None:
         return create_app(path, settings=settings)
     try:
-        module = importlib.import_module(Path(path).stem)
-        inner = getattr(module, name)
+        inner = getattr(import_launcher(Path(path)), name)
     except RunError:
         raise
     except Exception as error:
@@ -162,10 +147,7 @@ def _application(path: str, settings: Settings) -> ObservableApp:
 
 def _bind_application() -> Any:
     """The application's own port: loopback unless `server.address` says otherwise."""
-    address = _option("server.address") or DEFAULT_ADDRESS
-    port = int(_option("server.port"))
-    if address.startswith("unix://"):
-        raise RunError("server.address: Unix sockets are not supported; allowed is an IP address or a host name")
+    address, port = application_socket()
     sock = _bind(address, port, "server.port")
     if port == 0:
         from streamlit import config
@@ -180,8 +162,6 @@ def _bind(address: str, port: int, setting: str) -> Any:
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunError(f"can't listen on {address} port {port} ({reason}); choose another {setting}") from error
-    except OverflowError as error:
-        raise RunError(f"{setting} is {port}; allowed is 0 to 65535") from error
 
 
 # -- serving --------------------------------------------------------------------------------------------------------
@@ -191,8 +171,7 @@ def _serve(app: ObservableApp, sockets: list[Any]) -> int:
     try:
         app.open_management_port()
     except OSError as error:
-        port = app.settings.management_port
-        raise RunError(f"can't listen on management_port {port} ({error.strerror or error})") from error
+        raise RunError(str(error)) from error
     app.logs = log_as_set(app.settings)
     server = _Server(_uvicorn_config(app))
     trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
@@ -202,18 +181,18 @@ def _serve(app: ObservableApp, sockets: list[Any]) -> int:
     _print_where_to_look(app, sockets[0].getsockname())
     loop = _new_event_loop()
     ended = threading.Event()
-    threading.Thread(target=_end_by_force, args=(app, ended), name="stx-end", daemon=True).start()
+    threading.Thread(target=end_by_force, args=(app.shutdown, ended), name="stx-end", daemon=True).start()
     try:
         asyncio.set_event_loop(loop)
         loop.run_until_complete(server.serve(sockets))
-        _close(loop)
+        close_loop(loop)
     except SystemExit as error:
         return int(error.code or 0) if isinstance(error.code, int | None) else 1
     finally:
         ended.set()
         for sock in sockets:
             sock.close()
-    return _end_process(0 if server.started else 3)
+    return end_process(0 if server.started else 3)
 
 
 def _uvicorn_config(app: ObservableApp) -> uvicorn.Config:
@@ -242,13 +221,13 @@ def _uvicorn_config(app: ObservableApp) -> uvicorn.Config:
 
 def _streamlit_server_options() -> dict[str, Any]:
     """WebSocket and TLS options as Streamlit sets them for uvicorn; the essentials where that seam is missing."""
-    certificate = {"ssl_certfile": _option("server.sslCertFile"), "ssl_keyfile": _option("server.sslKeyFile")}
+    certificate = {"ssl_certfile": option("server.sslCertFile"), "ssl_keyfile": option("server.sslKeyFile")}
     if bool(certificate["ssl_certfile"]) != bool(certificate["ssl_keyfile"]):
         return certificate
     try:
         from streamlit.web.server.starlette.starlette_server import _get_uvicorn_config_kwargs
     except ImportError:
-        limit_bytes = int(_option("server.maxMessageSize")) * 1024 * 1024
+        limit_bytes = int(option("server.maxMessageSize")) * 1024 * 1024
         return {**certificate, "ws_max_size": limit_bytes, "ws_ping_interval": 30, "ws_ping_timeout": 30}
     return dict(_get_uvicorn_config_kwargs())
 
@@ -261,75 +240,19 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
-    """Close the loop without waiting for the executor's threads: one that hangs would hold up the end."""
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=0.5))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
-
-
-def _end_by_force(app: ObservableApp, ended: threading.Event) -> None:
-    """Watch a stop from outside: an event loop that is blocked can't end the process itself."""
-    shutdown = app.shutdown
-    shutdown.stopping.wait()
-    if ended.wait(shutdown.budget_s + FORCE_AFTER_S):
-        return
-    _logger.error("the stop is over its budget, ending by force", extra={"event": "shutdown.forced"})
-    _flush()
-    os._exit(1)
-
-
-def _end_process(code: int) -> int:
-    """Return `code`, or end the process here when threads that never end would hold up the interpreter."""
-    _join_executors()
-    others = [each for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
-    if not others:
-        return code
-    names = ", ".join(sorted(each.name for each in others))
-    _logger.warning("threads were still running at the end: %s", names, extra={"event": "shutdown.threads_left"})
-    _within(1.0, atexit._run_exitfuncs)
-    _flush()
-    os._exit(code)
-
-
-def _join_executors() -> None:
-    """Let the idle threads of executors end, as the interpreter would, but not for ever."""
-    from concurrent.futures import thread
-
-    end = getattr(thread, "_python_exit", None)
-    if end is not None:
-        _within(1.0, end)
-
-
-def _within(seconds: float, function: Callable[[], object]) -> None:
-    thread = threading.Thread(target=function, name="stx-exit", daemon=True)
-    thread.start()
-    thread.join(seconds)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-
-
 def _base_path() -> str:
-    return str(_option("server.baseUrlPath") or "").strip("/")
+    return str(option("server.baseUrlPath") or "").strip("/")
 
 
 def _root_url(name: tuple[Any, ...]) -> str:
     everywhere = name[0] in ("0.0.0.0", "::")
     host = "localhost" if everywhere or is_loopback(name[0]) else name[0]
-    scheme = "https" if _option("server.sslCertFile") else "http"
+    scheme = "https" if option("server.sslCertFile") else "http"
     return f"{scheme}://[{host}]:{name[1]}" if ":" in host else f"{scheme}://{host}:{name[1]}"
 
 
 def _print_where_to_look(app: ObservableApp, name: tuple[Any, ...]) -> None:
-    if _option("logger.hideWelcomeMessage"):
+    if option("logger.hideWelcomeMessage"):
         return
     root, base = _root_url(name), _base_path()
     prefix, port = app.settings.path_prefix, app.settings.management_port
@@ -340,7 +263,7 @@ def _print_where_to_look(app: ObservableApp, name: tuple[Any, ...]) -> None:
         f"\n  Details      {details}{prefix}/health/detailed\n",
         flush=True,
     )
-    if not _option("server.headless"):
+    if not option("server.headless"):
         from streamlit import cli_util
 
         cli_util.open_browser(f"{root}/{base}")

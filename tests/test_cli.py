@@ -121,9 +121,10 @@ def test_run_hands_script_arguments_and_options_on(tmp_path: Path, monkeypatch: 
 def test_runner_s_refusal_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the runner can't do, such as a taken port, is the same kind of line."""
     from streamlit_extension import runner
+    from streamlit_extension.streamlit_options import RunError
 
     def run_script(*_: object) -> int:
-        raise runner.RunError("port 8501 is taken\nby another")
+        raise RunError("port 8501 is taken\nby another")
 
     monkeypatch.setattr(runner, "run_script", run_script)
     (tmp_path / "app.py").write_text("")

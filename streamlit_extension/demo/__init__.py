@@ -54,7 +54,7 @@ def launch(
 
 
 def _default_url(settings: Settings) -> str:
-    from streamlit_extension.runner import RunError
+    from streamlit_extension.streamlit_options import RunError
 
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -64,7 +64,7 @@ def _default_url(settings: Settings) -> str:
 
 
 def _prepare(url: str) -> None:
-    from streamlit_extension.runner import RunError
+    from streamlit_extension.streamlit_options import RunError
 
     try:
         from sqlalchemy.exc import ArgumentError, SQLAlchemyError

@@ -6,19 +6,15 @@ answer is rendered once and served again until the snapshot changes or it would 
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
-from streamlit_extension.endpoints.entitlement import Audience, Entitlement
+from streamlit_extension.endpoints.entitlement import Entitlement
 from streamlit_extension.health import report
 from streamlit_extension.health.checker import ComponentChecker
 from streamlit_extension.health.model import HealthResponse, HealthStatus, ServicePhase
@@ -258,41 +254,11 @@ async def _refuse_method(send: Send, method: str) -> None:
     await _send(send, 405, {"error": "method not allowed, use GET or HEAD"}, method, ((b"allow", b"GET, HEAD"),))
 
 
-def create_health_app(service: HealthService | None = None, settings: Settings | None = None) -> Starlette:
-    """The health paths as an application of their own, for a process without Streamlit or a port of its own.
-
-    Details are for the token alone: where such an application listens is its server's business.
-    """
-    from streamlit_extension.settings import Settings
-
-    chosen = settings or Settings.load()
-    own = service or standalone_service(chosen)
-    entitlement = Entitlement(chosen.token_value, lambda: None, Audience(chosen.health_details))
-    routes = HealthRoutes(HealthCheckEndpoint(service=own), entitlement, prefixes=(chosen.path_prefix,))
-
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        own.start()
-        own.heartbeat()
-        own.set_phase(ServicePhase.SERVING)
-        beats = asyncio.create_task(_beat(own), name="stx-heartbeat")
-        yield
-        beats.cancel()
-        own.set_phase(ServicePhase.STOPPED)
-        own.stop(1.0)
-
-    return Starlette(routes=[Mount("/", app=routes)], lifespan=lifespan)
-
-
-async def _beat(service: HealthService) -> None:
-    while True:
-        service.heartbeat()
-        await asyncio.sleep(0.5)
-
-
 def __getattr__(name: str) -> Any:
     """`app` is made when it is first asked for (`uvicorn streamlit_extension.endpoints.health:app`)."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from streamlit_extension.endpoints.standalone import create_health_app
+
     made = globals()["app"] = create_health_app()
     return made
