@@ -16,6 +16,17 @@ class Attribute(StrEnum):
     BUSINESS_EVENT_NAME = "business.event.name"  # own
     CACHE_OUTCOME = "streamlit.cache.outcome"  # own: hit | miss
     CODE_FUNCTION_NAME = "code.function.name"  # semantic conventions (code)
+    CLIENT_ADDRESS = "client.address"  # semantic conventions (client); on spans alone
+    DB_BATCH_SIZE = "db.operation.batch.size"  # semantic conventions (db): sets of parameters, where more than one
+    DB_COLLECTION_NAME = "db.collection.name"  # semantic conventions (db): the table, where there is only one
+    DB_CONNECTION_STATE = "db.client.connection.state"  # semantic conventions (db): idle | used
+    DB_NAMESPACE = "db.namespace"  # semantic conventions (db): the database's name
+    DB_OPERATION_NAME = "db.operation.name"  # semantic conventions (db)
+    DB_POOL_NAME = "db.client.connection.pool.name"  # semantic conventions (db)
+    DB_QUERY_SUMMARY = "db.query.summary"  # semantic conventions (db): operations and tables
+    DB_QUERY_TEXT = "db.query.text"  # semantic conventions (db): without literals; on spans alone
+    DB_STATUS_CODE = "db.response.status_code"  # semantic conventions (db)
+    DB_SYSTEM_NAME = "db.system.name"  # semantic conventions (db)
     ERROR_TYPE = "error.type"  # semantic conventions (error): class name of the exception
     EXCEPTION_MESSAGE = "exception.message"  # semantic conventions (exception); redacted
     EXCEPTION_STACKTRACE = "exception.stacktrace"  # semantic conventions (exception); redacted
@@ -24,6 +35,7 @@ class Attribute(StrEnum):
     HEALTH_CHECK_NAME = "health.check.name"  # own
     HEALTH_STATUS_NEW = "health.status.new"  # own
     HEALTH_STATUS_OLD = "health.status.old"  # own
+    HTTP_METHOD_ORIGINAL = "http.request.method_original"  # semantic conventions (http); on spans alone
     HTTP_METHOD = "http.request.method"  # semantic conventions (http)
     HTTP_ROUTE = "http.route"  # semantic conventions (http)
     HTTP_STATUS = "http.response.status_code"  # semantic conventions (http)
@@ -32,9 +44,12 @@ class Attribute(StrEnum):
     RUN_TRIGGER = "streamlit.run.trigger"  # own: connect | widget | rerun | page | timer | source | other
     RUN_TYPE = "streamlit.run.type"  # own: full | fragment
     SESSION_ID = "session.id"  # semantic conventions (session); never on a metric
+    SERVER_ADDRESS = "server.address"  # semantic conventions (server)
+    SERVER_PORT = "server.port"  # semantic conventions (server)
     URL_PATH = "url.path"  # semantic conventions (url)
     URL_QUERY = "url.query"  # semantic conventions (url); values are redacted
     URL_SCHEME = "url.scheme"  # semantic conventions (url)
+    USER_AGENT = "user_agent.original"  # semantic conventions (user agent); on spans alone
 
 
 class SpanName(StrEnum):
@@ -112,3 +127,22 @@ DB_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 RUN_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 #: Bounds of `streamlit.session.duration` in seconds: from a glance to a day.
 SESSION_BUCKETS = (1.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0, 86400.0)
+
+#: What the metrics of databases and requests say of themselves, in the words of the semantic conventions.
+DESCRIPTIONS: dict[Metric, str] = {
+    Metric.DB_CONNECTION_COUNT: "The number of connections that are currently in state described by the state attribute.",
+    Metric.DB_CONNECTION_CREATE_TIME: "The time it took to create a new connection.",
+    Metric.DB_CONNECTION_IDLE_MAX: "The maximum number of idle open connections allowed.",
+    Metric.DB_CONNECTION_IDLE_MIN: "The minimum number of idle open connections allowed.",
+    Metric.DB_CONNECTION_MAX: "The maximum number of open connections allowed.",
+    Metric.DB_CONNECTION_PENDING: "The number of current pending requests for an open connection.",
+    Metric.DB_CONNECTION_TIMEOUTS: "The number of connection timeouts that have occurred trying to obtain a connection "
+    "from the pool.",
+    Metric.DB_CONNECTION_USE_TIME: "The time between borrowing a connection and returning it to the pool.",
+    Metric.DB_CONNECTION_WAIT_TIME: "The time it took to obtain an open connection from the pool.",
+    Metric.DB_OPERATION_DURATION: "Duration of database client operations.",
+    Metric.HTTP_SERVER_DURATION: "Duration of HTTP server requests.",
+}
+
+#: The release of the semantic conventions that the names follow.
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.43.0"

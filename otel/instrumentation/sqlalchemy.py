@@ -186,6 +186,11 @@ def install_engine_discovery() -> None:
         wrapt.register_post_import_hook(lambda _module: _contained(_patch), "sqlalchemy.engine.base")
 
 
+def discovering() -> bool:
+    """Whether engines are noted now."""
+    return _discovery.installed
+
+
 def uninstall_engine_discovery() -> None:
     """Put SQLAlchemy back as it was found."""
     _discovery.installed = False
