@@ -10,8 +10,8 @@ from typing import Any
 def patch_method(owner: type, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[[], None]:
     """Replace `owner.name` by what `make` makes of it; returns what puts it back.
 
-    Where somebody has wrapped ours meanwhile, theirs stays: taking it away is not ours to do, so ours falls silent and
-    calls the original alone.
+    Where somebody has wrapped ours meanwhile, theirs stays: taking it away is not ours to do. So what `make` returns
+    must do nothing but call the original once its instrumentation has ended.
 
     Raises:
         AttributeError: the class has no such method of its own.
@@ -20,19 +20,11 @@ def patch_method(owner: type, name: str, make: Callable[[Callable[..., Any]], Ca
         original = vars(owner)[name]
     except KeyError:
         raise AttributeError(f"{owner.__name__} has no {name} of its own") from None
-    replacement = make(original)
-    active = True
-
-    @functools.wraps(original)
-    def method(*args: Any, **kwargs: Any) -> Any:
-        return replacement(*args, **kwargs) if active else original(*args, **kwargs)
-
-    setattr(owner, name, method)
+    replacement = functools.wraps(original)(make(original))
+    setattr(owner, name, replacement)
 
     def undo() -> None:
-        nonlocal active
-        active = False
-        if vars(owner).get(name) is method:
+        if vars(owner).get(name) is replacement:
             setattr(owner, name, original)
 
     return undo

@@ -117,25 +117,31 @@ class Databases:
     """A `Database` for each engine, found by its dialect, which an engine and its pools (also a disposed one) share."""
 
     def __init__(self) -> None:
-        self._known: weakref.WeakKeyDictionary[Any, Database] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._known: dict[int, tuple[weakref.ref[Any], Database]] = {}
 
     def of(self, engine: Any) -> Database:
         """That of an engine, made at its first use."""
         dialect = engine.dialect
-        found = self._known.get(dialect)
-        if found is None:
-            with self._lock:
-                found = self._known.setdefault(dialect, Database(engine))
-        return found
+        found = self._known.get(id(dialect))
+        if found is not None and found[0]() is dialect:
+            return found[1]
+        key, known = id(dialect), self._known
+
+        def forget(dead: weakref.ref[Any]) -> None:
+            if (entry := known.get(key)) is not None and entry[0] is dead:
+                known.pop(key, None)
+
+        if found is not None:  # its owner is dead, and the same place in memory is another's
+            known.pop(key, None)
+        return known.setdefault(key, (weakref.ref(dialect, forget), Database(engine)))[1]
 
     def of_dialect(self, dialect: Any) -> Database | None:
         """That of a pool's dialect, or None where its engine has not been seen yet."""
-        return self._known.get(dialect)
+        found = self._known.get(id(dialect))
+        return found[1] if found is not None and found[0]() is dialect else None
 
     def __iter__(self) -> Iterator[Database]:
-        with self._lock:
-            return iter(list(self._known.values()))
+        return iter([database for _, database in self._known.copy().values()])
 
 
 def _pool_name(engine: Any, host: str | None, port: int | None, namespace: str | None) -> str:

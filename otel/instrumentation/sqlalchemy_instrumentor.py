@@ -20,7 +20,7 @@ from opentelemetry.trace import TracerProvider
 from otel.instrumentation.sqlalchemy import discovering, install_engine_discovery, uninstall_engine_discovery
 from otel.instrumentation.sqlalchemy_database import Databases, note_failure
 from otel.instrumentation.sqlalchemy_pool import PoolInstruments, PoolWatch
-from otel.instrumentation.sqlalchemy_statements import StatementEvents
+from otel.instrumentation.sqlalchemy_statements import StatementWatch
 from otel.names import DB_BUCKETS, DESCRIPTIONS, SCHEMA_URL, UNITS, Metric
 
 _SCOPE = "otel.instrumentation.sqlalchemy"
@@ -96,7 +96,7 @@ class SQLAlchemyInstrumentor:
             instruments = _instruments_of(meter_provider or metrics.get_meter_provider())
             tracer = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider, schema_url=SCHEMA_URL)
             databases = Databases()
-            statements = StatementEvents(databases, None if _contributed_is_active() else tracer, instruments.duration)
+            statements = StatementWatch(databases, None if _contributed_is_active() else tracer, instruments.duration)
             self._undoes.append(statements.install())
             self._undoes.append(PoolWatch(databases, instruments.pools).install())
         except Exception as error:

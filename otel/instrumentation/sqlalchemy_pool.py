@@ -76,6 +76,7 @@ class PoolWatch:
     def __init__(self, databases: Databases, instruments: PoolInstruments) -> None:
         self._databases = databases
         self._instruments = instruments
+        self._active = False
         self._timeout_error: type[Exception] = Exception
         #: Connections whose engine was not known when they were made.
         self._strays: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -98,8 +99,10 @@ class PoolWatch:
         event.listen(Pool, "detach", _detached)
         self._find_records(_ConnectionRecord)
         self._instruments.watch = self
+        self._active = True
 
         def undo() -> None:
+            self._active = False
             self._instruments.watch = None
             event.remove(Pool, "checkin", self._returned)
             event.remove(Pool, "detach", _detached)
@@ -113,7 +116,7 @@ class PoolWatch:
     def _timed_checkout(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def raw_connection(engine: Any, *args: Any, **kwargs: Any) -> Any:
             try:
-                database = None if is_suppressed() else self._databases.of(engine)
+                database = None if is_suppressed() or not self._active else self._databases.of(engine)
             except Exception as error:
                 note_failure(error)
                 database = None
@@ -150,6 +153,8 @@ class PoolWatch:
         def connect(record: Any) -> None:
             began_s = time.perf_counter()
             original(record)
+            if not self._active:
+                return
             try:
                 self._connected(record, time.perf_counter() - began_s)
             except Exception as error:

@@ -1,8 +1,9 @@
-"""A span and a duration for each statement, from the events of SQLAlchemy's engines.
+"""A span and a duration for each statement, from the three methods through which SQLAlchemy executes all of them.
 
-One listener for all engines, on the class: engines that are there, and those to come. A span is made once its
-statement has ended, with the time at which it began: it is never the current one, costs one call, and can't be left
-open.
+They are wrapped on the class: engines that are there, and those to come. The events of engines would do too, at a
+higher price: with one listener SQLAlchemy prepares all of its events for each statement, and tells them no errors of
+its own set-up. A span is made once its statement has ended, with the time at which it began: it is never the current
+one, costs one call, and can't be left open.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from opentelemetry.metrics import Histogram
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
+from otel.instrumentation.patching import patch_method
 from otel.instrumentation.sqlalchemy_database import Databases, note_failure
 from otel.names import Attribute
 
-#: Where an execution's beginning is kept: on SQLAlchemy's own object for this execution, which dies with it.
-_BEGAN = "_otel_began"
+_BATCH_SIZE, _ERROR_TYPE = Attribute.DB_BATCH_SIZE.value, Attribute.ERROR_TYPE.value
+_STATUS_CODE = Attribute.DB_STATUS_CODE.value
 _ERROR = Status(StatusCode.ERROR)
 
 
-class StatementEvents:
-    """Listens to all engines.
+class StatementWatch:
+    """Watches the statements of all engines.
 
     Arguments:
         databases: what is told of each database.
@@ -38,106 +40,127 @@ class StatementEvents:
         self._databases = databases
         self._tracer = tracer
         self._duration = duration
+        self._active = False
         self._batch_style: Any = None
-        self._rows_style: Any = None
 
     def install(self) -> Callable[[], None]:
-        """Listen from now on; returns what ends it and leaves nothing behind."""
-        from sqlalchemy import event
-        from sqlalchemy.engine import Dialect, Engine
+        """Watch from now on; returns what ends it and leaves nothing behind.
+
+        Raises:
+            AttributeError: this SQLAlchemy executes its statements in another way.
+        """
+        from sqlalchemy.engine import Connection
         from sqlalchemy.engine.interfaces import ExecuteStyle
 
-        self._batch_style, self._rows_style = ExecuteStyle.EXECUTEMANY, ExecuteStyle.INSERTMANYVALUES
-        # SQLAlchemy marks the classes for good with the first listener; the marks are put back with the last one.
-        marks = [(each, each._has_events) for each in (Engine, Dialect)]
-        listeners: list[tuple[str, Callable[..., Any], dict[str, bool]]] = [
-            ("before_cursor_execute", self.before, {"retval": True}),
-            ("after_cursor_execute", self.after, {}),
-            ("handle_error", self.failed, {}),
-        ]
-        for name, function, options in listeners:
-            event.listen(Engine, name, function, **options)
+        self._batch_style = ExecuteStyle.EXECUTEMANY
+        undoes: list[Callable[[], None]] = []
 
         def undo() -> None:
-            for name, function, _ in listeners:
-                event.remove(Engine, name, function)
-            for owner, mark in marks:
-                _unmark(owner, mark)
+            self._active = False
+            while undoes:
+                undoes.pop()()
 
+        try:
+            undoes.append(patch_method(Connection, "_exec_single_context", self._watch_statement))
+            undoes.append(patch_method(Connection, "_exec_insertmany_context", self._watch_rows))
+            undoes.append(patch_method(Connection, "_cursor_execute", self._watch_default))
+        except AttributeError:
+            undo()
+            raise
+        self._active = True
         return undo
 
-    def before(
-        self, _conn: Any, _cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-    ) -> tuple[str, Any]:
-        """A statement begins."""
-        if context is not None and not context_api.get_value(_SUPPRESS_INSTRUMENTATION_KEY):
+    def _watch_statement(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A statement, for one set of parameters or by `executemany` for several."""
+
+        def exec_single_context(conn: Any, dialect: Any, context: Any, statement: Any, parameters: Any) -> Any:
+            if not self._active or context_api.get_value(_SUPPRESS_INSTRUMENTATION_KEY):
+                return original(conn, dialect, context, statement, parameters)
+            began_ns = time.perf_counter_ns()
             try:
-                told_as, size = statement, 0
-                if executemany:
-                    if context.execute_style is self._batch_style:
-                        size = len(parameters)
-                    elif context.execute_style is self._rows_style:
-                        told_as = context.statement  # one row's text stands for a text of any number of rows
-                setattr(context, _BEGAN, (time.perf_counter_ns(), told_as, size))
-            except Exception as error:
-                note_failure(error)
-        return statement, parameters
+                result = original(conn, dialect, context, statement, parameters)
+            except BaseException as error:
+                self._tell(conn, context.statement, self._batch_size(context), began_ns, error)
+                raise
+            self._tell(conn, context.statement, self._batch_size(context), began_ns, None)
+            return result
 
-    def after(
-        self, conn: Any, _cursor: Any, _statement: str, _parameters: Any, context: Any, _executemany: bool
-    ) -> None:
-        """A statement has ended well."""
-        if context is not None and (began := context.__dict__.pop(_BEGAN, None)) is not None:
+        return exec_single_context
+
+    def _watch_rows(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Many rows by few statements (`insertmanyvalues`): one span; one row's text stands for any number of rows."""
+
+        def exec_insertmany_context(conn: Any, dialect: Any, context: Any) -> Any:
+            if not self._active or context_api.get_value(_SUPPRESS_INSTRUMENTATION_KEY):
+                return original(conn, dialect, context)
+            began_ns = time.perf_counter_ns()
             try:
-                self._tell(conn.engine, began, None, None)
-            except Exception as error:
-                note_failure(error)
+                result = original(conn, dialect, context)
+            except BaseException as error:
+                self._tell(conn, context.statement, 0, began_ns, error)
+                raise
+            self._tell(conn, context.statement, 0, began_ns, None)
+            return result
 
-    def failed(self, failure: Any) -> None:
-        """Something has failed; a statement only where one is under way."""
-        context = failure.execution_context
-        if context is not None and (began := context.__dict__.pop(_BEGAN, None)) is not None:
+        return exec_insertmany_context
+
+    def _watch_default(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A statement on behalf of another one: a sequence, a column's default."""
+
+        def cursor_execute(conn: Any, cursor: Any, statement: str, *args: Any, **kwargs: Any) -> None:
+            if not self._active or context_api.get_value(_SUPPRESS_INSTRUMENTATION_KEY):
+                original(conn, cursor, statement, *args, **kwargs)
+                return
+            began_ns = time.perf_counter_ns()
             try:
-                error = failure.original_exception
-                code = status_code(error) if failure.sqlalchemy_exception is not None else None
-                self._tell(failure.engine, began, code or _type_name(error), code)
-            except Exception as error:
-                note_failure(error)
+                original(conn, cursor, statement, *args, **kwargs)
+            except BaseException as error:
+                self._tell(conn, statement, 0, began_ns, error)
+                raise
+            self._tell(conn, statement, 0, began_ns, None)
 
-    def _tell(self, engine: Any, began: tuple[int, str, int], error_type: str | None, code: str | None) -> None:
-        took_ns = time.perf_counter_ns() - began[0]
-        end_ns = time.time_ns()
-        size = began[2]
-        told = self._databases.of(engine).told(began[1], batch=size > 1)
-        span_attributes, metric_attributes = told.span, told.metric
-        if size > 1:
-            span_attributes = {**span_attributes, Attribute.DB_BATCH_SIZE.value: size}
-        if error_type is not None:
-            extra = {Attribute.ERROR_TYPE.value: error_type}
-            if code is not None:
-                extra[Attribute.DB_STATUS_CODE.value] = code
-            span_attributes, metric_attributes = {**span_attributes, **extra}, {**metric_attributes, **extra}
-        exemplar_context = None
-        if self._tracer is not None:
-            span = self._tracer.start_span(
-                told.span_name, kind=SpanKind.CLIENT, attributes=span_attributes, start_time=end_ns - took_ns
-            )
-            if span.is_recording():
-                if error_type is not None:
-                    span.set_status(_ERROR)
-                span.end(end_ns)
-                exemplar_context = trace.set_span_in_context(span)
-        self._duration.record(took_ns / 1e9, metric_attributes, exemplar_context)
+        return cursor_execute
+
+    def _batch_size(self, context: Any) -> int:
+        return len(context.parameters) if context.execute_style is self._batch_style else 0
+
+    def _tell(self, conn: Any, statement: str, size: int, began_ns: int, error: BaseException | None) -> None:
+        took_ns = time.perf_counter_ns() - began_ns
+        try:
+            told = self._databases.of(conn.engine).told(statement, batch=size > 1)
+            span_attributes, metric_attributes = told.span, told.metric
+            if size > 1:
+                span_attributes = {**span_attributes, _BATCH_SIZE: size}
+            if error is not None:
+                facts = error_facts(error, conn.dialect)
+                span_attributes, metric_attributes = {**span_attributes, **facts}, {**metric_attributes, **facts}
+            exemplar_context = None
+            if self._tracer is not None:
+                end_ns = time.time_ns()
+                span = self._tracer.start_span(
+                    told.span_name, None, SpanKind.CLIENT, span_attributes, start_time=end_ns - took_ns
+                )
+                if span.is_recording():
+                    if error is not None:
+                        span.set_status(_ERROR)
+                    span.end(end_ns)
+                    exemplar_context = trace.set_span_in_context(span)
+            self._duration.record(took_ns / 1e9, metric_attributes, exemplar_context)
+        except Exception as failure:
+            note_failure(failure)
 
 
-def _unmark(owner: Any, mark: bool) -> None:
-    """Put `_has_events` back, unless somebody else listens on the class by now."""
-    try:
-        events = owner.dispatch
-        if not any(getattr(events, name)._clslevel.get(owner) for name in events._event_names):
-            owner._has_events = mark
-    except AttributeError:  # the mark stays: it costs a look at a list that is empty
-        pass
+def error_facts(error: BaseException, dialect: Any) -> dict[str, str]:
+    """`error.type` and, where the database told one, `db.response.status_code`; never the error's text.
+
+    The driver's own error is looked at, whether SQLAlchemy or a listener of the application's has wrapped it.
+    """
+    driver_error = dialect.loaded_dbapi.Error
+    for each in (getattr(error, "orig", None), error.__cause__, error):
+        if isinstance(each, driver_error):
+            code = status_code(each)
+            return {_ERROR_TYPE: code or _type_name(each)} | ({_STATUS_CODE: code} if code else {})
+    return {_ERROR_TYPE: _type_name(error)}
 
 
 def _type_name(error: BaseException) -> str:
