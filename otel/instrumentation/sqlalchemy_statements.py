@@ -140,11 +140,10 @@ class StatementWatch:
                 span = self._tracer.start_span(
                     told.span_name, None, SpanKind.CLIENT, span_attributes, start_time=end_ns - took_ns
                 )
-                if span.is_recording():
-                    if error is not None:
-                        span.set_status(_ERROR)
-                    span.end(end_ns)
-                    exemplar_context = trace.set_span_in_context(span)
+                if error is not None:
+                    span.set_status(_ERROR)
+                span.end(end_ns)
+                exemplar_context = trace.set_span_in_context(span)
             self._duration.record(took_ns / 1e9, metric_attributes, exemplar_context)
         except Exception as failure:
             note_failure(failure)
