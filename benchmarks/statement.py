@@ -19,8 +19,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-STATEMENTS = 3_000
-TURNS = 5
+STATEMENTS = 2_000
+TURNS = 3
 WAYS = ("plain", "contributed", "ours")
 
 

@@ -130,7 +130,8 @@ SESSION_BUCKETS = (1.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0,
 
 #: What the metrics of databases and requests say of themselves, in the words of the semantic conventions.
 DESCRIPTIONS: dict[Metric, str] = {
-    Metric.DB_CONNECTION_COUNT: "The number of connections that are currently in state described by the state attribute.",
+    Metric.DB_CONNECTION_COUNT: "The number of connections that are currently in state described by the state "
+    "attribute.",
     Metric.DB_CONNECTION_CREATE_TIME: "The time it took to create a new connection.",
     Metric.DB_CONNECTION_IDLE_MAX: "The maximum number of idle open connections allowed.",
     Metric.DB_CONNECTION_IDLE_MIN: "The minimum number of idle open connections allowed.",

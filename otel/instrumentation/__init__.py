@@ -14,4 +14,6 @@ def stable_names_opt_in(environ: MutableMapping[str, str]) -> None:
     """
     given = environ.get(_OPT_IN, "").strip()
     named = {each.strip().partition("/")[0] for each in given.split(",")}
-    environ[_OPT_IN] = ",".join([*([given] if given else []), *(each for each in ("http", "database") if each not in named)])
+    environ[_OPT_IN] = ",".join(
+        [*([given] if given else []), *(each for each in ("http", "database") if each not in named)]
+    )

@@ -29,7 +29,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SCOPE = "otel.instrumentation.asgi"
 #: Methods that are told by name (RFC 9110 and RFC 5789, as the semantic conventions list them, and RFC 10008's QUERY).
-_METHODS = frozenset("CONNECT DELETE GET HEAD OPTIONS PATCH POST PUT QUERY TRACE".split())
+_METHODS = frozenset(["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"])
 _OTHER = "_OTHER"
 #: Different templates that become an attribute of the metric.
 MAX_ROUTES = 200
@@ -126,10 +126,9 @@ class HttpTelemetry:
         span.end(request.began_ns + int(took_s * 1e9))
         attributes = {**request.metric_attributes(), **outcome}
         template = request.route.template
-        if template is not None:
-            if template in self._routes or len(self._routes) < MAX_ROUTES:
-                self._routes.add(template)
-                attributes[Attribute.HTTP_ROUTE.value] = template
+        if template is not None and (template in self._routes or len(self._routes) < MAX_ROUTES):
+            self._routes.add(template)
+            attributes[Attribute.HTTP_ROUTE.value] = template
         self._duration.record(took_s, attributes, trace.set_span_in_context(span, Context()))
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 
-def patch_method(owner: type, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[[], None]:
+def patch_method(
+    owner: type, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[[], None]:
     """Replace `owner.name` by what `make` makes of it; returns what puts it back.
 
     Where somebody has wrapped ours meanwhile, theirs stays: taking it away is not ours to do. So what `make` returns

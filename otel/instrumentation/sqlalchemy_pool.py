@@ -96,7 +96,7 @@ class PoolWatch:
         except AttributeError as error:  # connections are still counted, from their first use on
             note_failure(error)
         event.listen(Pool, "checkin", self._returned)
-        event.listen(Pool, "detach", _detached)
+        event.listen(Pool, "detach", self._detached)
         self._find_records(_ConnectionRecord)
         self._instruments.watch = self
         self._active = True
@@ -105,7 +105,7 @@ class PoolWatch:
             self._active = False
             self._instruments.watch = None
             event.remove(Pool, "checkin", self._returned)
-            event.remove(Pool, "detach", _detached)
+            event.remove(Pool, "detach", self._detached)
             for each in undoes:
                 each()
 
@@ -181,6 +181,11 @@ class PoolWatch:
         except Exception as error:
             note_failure(error)
 
+    def _detached(self, _connection: Any, record: Any) -> None:
+        found = record.record_info.get(_BORROWED)
+        if found is not None:  # it is never returned
+            record.record_info[_BORROWED] = (None, found[1])
+
     # -- what is read -------------------------------------------------------------------------------------------
 
     def _find_records(self, record_class: type) -> None:
@@ -215,12 +220,6 @@ class PoolWatch:
         for engine in self.engines():
             pools.setdefault(self._databases.of(engine).pool_name, {})[id(engine.pool)] = engine.pool
         return {name: _sum_limits(map(_limits, found.values())) for name, found in pools.items()}
-
-
-def _detached(_connection: Any, record: Any) -> None:
-    found = record.record_info.get(_BORROWED)
-    if found is not None:  # it is never returned
-        record.record_info[_BORROWED] = (None, found[1])
 
 
 def _limits(pool: Any) -> tuple[int | None, int | None]:

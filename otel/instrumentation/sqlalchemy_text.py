@@ -43,9 +43,7 @@ def _scanner(strings: str, *, hash_comment: str = "", brackets: str = "") -> re.
 
 _BRACKETS = r"|\[[^\]]*(?:\]|\Z)"
 _STANDARD = _scanner(f"{_E_STRING}|{_STANDARD_STRING}")
-_MYSQL = _scanner(
-    rf"[nNbBxX]?'{_ESCAPED_BODY}" + r"""|"(?:[^"\\]|\\.|"")*(?:"|\Z|\\\Z)""", hash_comment=r"|\#[^\n]*"
-)
+_MYSQL = _scanner(rf"[nNbBxX]?'{_ESCAPED_BODY}" + r"""|"(?:[^"\\]|\\.|"")*(?:"|\Z|\\\Z)""", hash_comment=r"|\#[^\n]*")
 #: Where a database takes double quotes or brackets in its own way; the standard's way for all others.
 _SCANNERS = {
     "mysql": _MYSQL,
@@ -67,7 +65,8 @@ _CTE = re.compile(
 
 _DDL = frozenset(("CREATE", "ALTER", "DROP"))
 _OBJECTS = frozenset(
-    "TABLE INDEX VIEW SEQUENCE SCHEMA DATABASE TYPE FUNCTION PROCEDURE TRIGGER USER ROLE EXTENSION DOMAIN".split()
+    ("TABLE", "INDEX", "VIEW", "SEQUENCE", "SCHEMA", "DATABASE", "TYPE", "FUNCTION", "PROCEDURE", "TRIGGER", "USER")
+    + ("ROLE", "EXTENSION", "DOMAIN")
 )
 #: Words that begin a statement wherever they stand, unless one of `_NO_VERB_AFTER` stands before them.
 _VERBS = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"))
@@ -126,7 +125,7 @@ class _Summary:
             self._object(text, upper)
         elif not quoted and self._is_verb(upper):
             self._begin(text, upper)
-        elif self._wants and not (upper in _BETWEEN):
+        elif self._wants and upper not in _BETWEEN:
             self._take(name, upper)
         elif upper in _TARGET_FOLLOWS and self._levels[-1] and self._previous != "DISTINCT":
             self._wants, self._in_list, self._from = upper in ("FROM", "JOIN", "INTO"), False, upper in ("FROM", "JOIN")
@@ -157,7 +156,9 @@ class _Summary:
 
     def _is_verb(self, upper: str) -> bool:
         if upper in _VERBS and self._previous not in _NO_VERB_AFTER:
-            return not self._levels[-1] or self._previous in ("ALL", "UNION", "EXCEPT", "INTERSECT") or upper == "SELECT"
+            return (
+                not self._levels[-1] or self._previous in ("ALL", "UNION", "EXCEPT", "INTERSECT") or upper == "SELECT"
+            )
         return len(self._levels) == 1 and not self._levels[0] and upper not in ("WITH", "RECURSIVE")
 
     def _begin(self, text: str, upper: str) -> None:
@@ -212,7 +213,8 @@ class _Summary:
 
 
 _CLAUSES = frozenset(
-    "WHERE GROUP ORDER HAVING LIMIT OFFSET FETCH UNION EXCEPT INTERSECT ON USING SET VALUES RETURNING WINDOW FOR".split()
+    ("WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT", "INTERSECT", "ON", "USING")
+    + ("SET", "VALUES", "RETURNING", "WINDOW", "FOR")
 )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from otel.guard import redact_text
+from otel.trace_context import suppressed
 from streamlit_extension.health.model import CheckResult, CheckSpec, Outcome
 
 _logger = logging.getLogger("streamlit_extension.health")
@@ -313,7 +314,8 @@ def _call(spec: CheckSpec, clock: Callable[[], float]) -> CheckResult:
     try:
         if spec.function is None:
             return CheckResult(Outcome.NOT_CONFIGURED)
-        result = spec.function()
+        with suppressed():  # a check's own queries are no telemetry of the application's
+            result = spec.function()
         if not isinstance(result, CheckResult):
             raise TypeError(f"the check returned {type(result).__name__}, not a CheckResult")
     except Exception as error:

@@ -61,13 +61,13 @@ ROUTES = [
 
 def asking(app: Any, telemetry: Telemetry, **options: Any) -> httpx.AsyncClient:
     wrapped = HttpTelemetry(app, tracer_provider=telemetry.tracers, meter_provider=telemetry.meters, **options)
-    transport = httpx.ASGITransport(wrapped, raise_app_exceptions=False, client=("10.1.2.3", 4711))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(wrapped, raise_app_exceptions=False, client=("10.1.2.3", 4711))
     return httpx.AsyncClient(transport=transport, base_url="http://shop.example:8501", headers={"user-agent": "tests"})
 
 
 def expected(name: str, path: str, route: str | None, code: int | None = 200, **more: Any) -> dict[str, Any]:
     attributes: dict[str, Any] = {
-        "http.request.method": name.split()[0],
+        "http.request.method": name.split(maxsplit=1)[0],
         "url.scheme": "http",
         "network.protocol.version": "1.1",
         "url.path": path,
@@ -80,7 +80,7 @@ def expected(name: str, path: str, route: str | None, code: int | None = 200, **
         attributes["http.route"] = route
     if code is not None:
         attributes["http.response.status_code"] = code
-    rest = {key: more.pop(key) for key in ("status", "events", "links", "kind") if key in more}
+    rest: dict[str, Any] = {key: more.pop(key) for key in ("status", "events", "links", "kind") if key in more}
     return {
         "name": name,
         "kind": "SERVER",
@@ -142,7 +142,7 @@ async def test_an_exception_is_recorded_once_and_goes_on(telemetry: Telemetry) -
     wrapped = HttpTelemetry(
         Starlette(routes=ROUTES), tracer_provider=telemetry.tracers, meter_provider=telemetry.meters
     )
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(wrapped), base_url="http://x") as client:  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(wrapped), base_url="http://x") as client:
         with pytest.raises(ValueError, match="broken"):
             await client.get("/api/fail")
     (span,) = telemetry.spans

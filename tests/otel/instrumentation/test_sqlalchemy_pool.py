@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_a_queue_pool_from_its_first_connection_to_its_end(telemetry: Telemetry,
     first = engine.connect()
     first.detach()
     found = read(telemetry, name)
-    assert (found["idle"], found["used"], found["use_time"]) == (1, 0, 4) or found["idle"] == 0
+    assert (found["idle"], found["used"], found["use_time"]) == (0, 0, 4)
     first.close()
     held = engine.connect()
     engine.dispose()
@@ -216,6 +217,9 @@ async def test_an_asynchronous_pool(telemetry: Telemetry, postgres: Postgres) ->
     assert (found["idle"], found["used"]) == (before.get("idle", 0), before.get("used", 0))
 
 
+NUMBERS = itertools.count()
+
+
 class PoolMachine(RuleBasedStateMachine):
     """Does anything to a pool of two connections and one more, and asks the server what is really open."""
 
@@ -226,7 +230,8 @@ class PoolMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        options = {"connect_args": {"application_name": "machine"}, "pool_logging_name": "machine"}
+        self.name = f"machine {next(NUMBERS)}"
+        options = {"connect_args": {"application_name": self.name}, "pool_logging_name": self.name}
         self.engine = sa.create_engine(self.url, pool_size=2, max_overflow=1, pool_timeout=0, **options)
         self.held: list[Any] = []
         self.detached: list[Any] = []
@@ -267,43 +272,46 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(close=st.booleans())
     def dispose(self, close: bool) -> None:
         self.engine.dispose(close=close)
-        gc.collect()
 
     def _take(self, data: st.DataObject) -> Any:
         return self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
 
     @invariant()
     def says_what_is_open(self) -> None:
-        found = read(self.telemetry, "machine")
+        found = read(self.telemetry, self.name)
         used, idle = found.get("used", 0), found.get("idle", 0)
         assert used == len(self.held)
         assert idle >= 0
         assert found.get("pending_requests", 0) == 0
-        question = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'machine'"
+        question = sa.text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
         wanted = used + idle + len(self.detached)
         for _ in range(200):  # a server's process needs a moment to end
-            opened = self.server.execute(sa.text(question)).scalar()
+            opened = self.server.scalar(question, {"name": self.name})
             if opened == wanted:
                 break
             threading.Event().wait(0.005)
         assert opened == wanted
 
     def teardown(self) -> None:
-        for each in (*self.held, *self.detached):
-            each.close()
-        self.held.clear()
-        self.detached.clear()
+        while self.held:
+            self.held.pop().close()
+        while self.detached:
+            self.detached.pop().close()
         self.engine.dispose()
-        del self.engine
-        gc.collect()
 
 
+# A disposed pool leaves connections that come back later to the garbage collector, which the driver remarks upon.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_whatever_is_done_to_a_pool_the_server_agrees(telemetry: Telemetry, postgres: Postgres) -> None:
     """Used and idle connections are those that the server has, after any sequence of deeds; no number is negative."""
     watcher = sa.create_engine(postgres.url(), isolation_level="AUTOCOMMIT", poolclass=pools.NullPool)
     with watcher.connect() as server:
         PoolMachine.url, PoolMachine.telemetry, PoolMachine.server = postgres.url(), telemetry, server
         some = settings(
-            max_examples=15, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+            max_examples=12,
+            stateful_step_count=15,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=True,
         )
-        run_state_machine_as_test(PoolMachine, settings=some)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(PoolMachine, settings=some)

@@ -202,7 +202,7 @@ async def test_asynchronous_engines(telemetry: Telemetry, postgres: Postgres) ->
         with pytest.raises(sa.exc.ProgrammingError):
             await connection.execute(sa.text("SELECT * FROM missing"))
     async with engine.connect() as connection:
-        task = asyncio.create_task(connection.execute(sa.text("SELECT pg_sleep(30)")))  # type: ignore[arg-type]
+        task = asyncio.create_task(connection.execute(sa.text("SELECT pg_sleep(30)")))
         done, _ = await asyncio.wait({task}, timeout=0.2)
         assert not done
         task.cancel()
@@ -258,7 +258,10 @@ def test_streamed_results_and_a_stopped_server(telemetry: Telemetry, postgres: P
             connection.execute(sa.text("SELECT 1"))
         span = telemetry.spans[-1]
         assert span.status.status_code.name == "ERROR"
-        assert (span.attributes or {})["error.type"] == "57P01"
+        assert (span.attributes or {})["error.type"] in {
+            "57P01",
+            "psycopg.OperationalError",
+        }  # an older driver has no code
     engine.dispose()
 
 
@@ -298,7 +301,9 @@ def test_engines_of_before_and_of_after(tmp_path: Path) -> None:
     instrumentor.instrument(tracer_provider=kept.tracers, meter_provider=kept.meters)
     connection.execute(sa.text("SELECT 4"))
     assert len(kept.spans) == 3
-    counts = [value for attributes, value in kept.points()["db.client.connection.count"] if str(tmp_path) in str(attributes)]
+    counts = [
+        value for attributes, value in kept.points()["db.client.connection.count"] if str(tmp_path) in str(attributes)
+    ]
     assert sorted(counts) == [1, 1]
     instrumentor.uninstrument()
     connection.close()
@@ -326,7 +331,7 @@ def test_a_wrapper_on_top_of_ours_stays_and_ours_falls_silent(telemetry: Telemet
         assert mine.spans == []
         assert len(telemetry.spans) == 1
     finally:
-        Connection._exec_single_context = vars(below)["__wrapped__"]
+        Connection._exec_single_context = vars(below)["__wrapped__"]  # type: ignore[method-assign]
         mine.close()
 
 

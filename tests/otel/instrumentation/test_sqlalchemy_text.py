@@ -65,7 +65,7 @@ def test_a_statement_is_told_without_literals(statement: str) -> None:
 
 def test_each_databases_own_quotes() -> None:
     """What is a string in one database is a name in another."""
-    assert describe('SELECT "a\\"b", \'x\\\'y\' FROM `t` # z', "mysql").text == "SELECT ?, ? FROM `t`"
+    assert describe("SELECT \"a\\\"b\", 'x\\'y' FROM `t` # z", "mysql").text == "SELECT ?, ? FROM `t`"
     assert describe('SELECT a FROM "t" WHERE a = "secret"', "sqlite").text == 'SELECT a FROM "t" WHERE a = ?'
     assert describe("SELECT a FROM [my table]", "mssql").summary == "SELECT [my table]"
 
