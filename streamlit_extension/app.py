@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from otel.instrumentation import stable_names_opt_in
 from otel.instrumentation.asgi import HttpTelemetry
-from otel.instrumentation.sqlalchemy import ENGINES, install_engine_discovery
+from otel.instrumentation.sqlalchemy import ENGINES
 from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
 from otel.instrumentation.streamlit import INSTRUMENTOR, ScriptRun, in_script_thread
 from otel.providers import install_tracer_provider
@@ -106,14 +104,11 @@ class ObservableApp:
             prefixes=(settings.path_prefix,),
             details=settings.management_port is None,
         )
-        #: Behind the probes, so that they pass it by; the pipeline tells it its providers.
-        self.http = HttpTelemetry(inner, trust_inbound_context=settings.trust_inbound_context)
-        self.gate = Gate(self.http, routes)
+        self.gate = Gate(HttpTelemetry(inner, trust_inbound_context=settings.trust_inbound_context), routes)
         self._handle_health = routes.handle
         self.service.set_liveness(self._liveness_problem)
-        stable_names_opt_in(os.environ)
         INSTRUMENTOR.instrument()
-        install_engine_discovery()
+        SQLALCHEMY.instrument()  # which finds engines, too
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -165,8 +160,6 @@ class ObservableApp:
             logs = log_as_set(settings)
             stack.callback(logs.restore)
         install_tracer_provider(settings.service_name, settings.service_version)
-        SQLALCHEMY.instrument()
-        stack.callback(SQLALCHEMY.uninstrument)
         self._prepare_paths()
         data_dir = prepare_data_dir(settings)
         self._token = load_or_make_token(settings, data_dir)
