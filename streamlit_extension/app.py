@@ -13,7 +13,7 @@ from typing import Any
 from otel.instrumentation.asgi import HttpTelemetry
 from otel.instrumentation.sqlalchemy import ENGINES
 from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
-from otel.instrumentation.streamlit import INSTRUMENTOR, ScriptRun, in_script_thread
+from otel.instrumentation.streamlit import WATCHER, ScriptRun, in_script_thread
 from otel.providers import install_tracer_provider
 from streamlit_extension import listeners
 from streamlit_extension.canary import Canary
@@ -27,7 +27,7 @@ from streamlit_extension.health.script import ScriptHealth
 from streamlit_extension.health.service import HealthService
 from streamlit_extension.health.watchdog import Watchdog
 from streamlit_extension.launchers import settings_of_launcher
-from streamlit_extension.lifecycle import Drain, Heartbeat, ManagementServer
+from streamlit_extension.lifecycle import Drain, Heartbeat, ManagementServer, instrument_streamlit
 from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings
 from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
@@ -107,7 +107,7 @@ class ObservableApp:
         self.gate = Gate(HttpTelemetry(inner, trust_inbound_context=settings.trust_inbound_context), routes)
         self._handle_health = routes.handle
         self.service.set_liveness(self._liveness_problem)
-        INSTRUMENTOR.instrument()
+        WATCHER.watch()
         SQLALCHEMY.instrument()  # which finds engines, too
 
     def __getattr__(self, name: str) -> Any:
@@ -160,6 +160,7 @@ class ObservableApp:
             logs = log_as_set(settings)
             stack.callback(logs.restore)
         install_tracer_provider(settings.service_name, settings.service_version)
+        instrument_streamlit(stack)
         self._prepare_paths()
         data_dir = prepare_data_dir(settings)
         self._token = load_or_make_token(settings, data_dir)
@@ -208,8 +209,8 @@ class ObservableApp:
 
         stack.callback(register_checks(self.service, self.settings, ENGINES))
         self.service.register(CheckSpec("script", None))
-        INSTRUMENTOR.add_listener(self._on_run)
-        stack.callback(INSTRUMENTOR.remove_listener, self._on_run)
+        WATCHER.add_listener(self._on_run)
+        stack.callback(WATCHER.remove_listener, self._on_run)
 
     def _on_run(self, run: ScriptRun) -> None:
         self._script_health = self._script_health.after(run)
@@ -238,10 +239,10 @@ class ObservableApp:
                     loop.call_soon_threadsafe(handler, number, None)
                     return
 
-        drain = Drain(self.gate, self.service, INSTRUMENTOR, self.settings.pre_drain_s, close_listeners)
+        drain = Drain(self.gate, self.service, WATCHER, self.settings.pre_drain_s, close_listeners)
         drain.install(self.shutdown)
         self.shutdown.on_complete(end_server)
-        stack.callback(INSTRUMENTOR.refuse_new_runs, False)
+        stack.callback(WATCHER.refuse_new_runs, False)
 
     async def _start_management(self, stack: contextlib.AsyncExitStack) -> None:
         if self.settings.management_port is None:
@@ -282,7 +283,7 @@ class ObservableApp:
         heartbeat.start()
         stack.callback(heartbeat.stop)
         if self.settings.health.canary:
-            self._canary = Canary(INSTRUMENTOR, allowed=lambda: self.service.phase is ServicePhase.SERVING)
+            self._canary = Canary(WATCHER, allowed=lambda: self.service.phase is ServicePhase.SERVING)
             task = asyncio.get_running_loop().create_task(self._canary.run_forever(), name="stx-canary")
             stack.callback(task.cancel)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from otel.instrumentation.streamlit import ScriptRun, StreamlitInstrumentor
+from otel.instrumentation.streamlit import RunWatcher, ScriptRun
 
 _logger = logging.getLogger("streamlit_extension.canary")
 
@@ -25,14 +25,14 @@ class Canary:
     """Runs the script as nobody, so that an unused application's health is known.
 
     Arguments:
-        instrumentor: tells of runs, and hides the canary's session from everybody else.
+        watcher: tells of runs, and hides the canary's session from everybody else.
         allowed: whether a run may start now (not while starting, draining or in maintenance).
         quiet_s: seconds without any run before one is made.
 
     It executes the user's code, so it is off by default (`health.canary`).
     """
 
-    instrumentor: StreamlitInstrumentor
+    watcher: RunWatcher
     allowed: Callable[[], bool]
     quiet_s: float = QUIET_S
     _last_run_s: float = field(default_factory=time.monotonic)
@@ -42,18 +42,18 @@ class Canary:
     async def run_forever(self) -> None:
         """Watch and run until cancelled; belongs to the event loop on which Streamlit's runtime lives."""
         self._loop = asyncio.get_running_loop()
-        self.instrumentor.add_listener(self._on_run)
+        self.watcher.add_listener(self._on_run)
         try:
             while True:
                 wait_s = self.quiet_s - (time.monotonic() - self._last_run_s)
                 if wait_s > 0:
                     await asyncio.sleep(wait_s)
-                elif self.allowed() and not self.instrumentor.active_sessions:
+                elif self.allowed() and not self.watcher.active_sessions:
                     await self._run_once()
                 else:
                     self._last_run_s = time.monotonic()
         finally:
-            self.instrumentor.remove_listener(self._on_run)
+            self.watcher.remove_listener(self._on_run)
 
     def _on_run(self, run: ScriptRun) -> None:
         self._last_run_s = time.monotonic()
@@ -65,7 +65,7 @@ class Canary:
         self._last_run_s = time.monotonic()
         session_id = f"health-canary-{uuid.uuid4()}"
         finished = self._waiting[session_id] = asyncio.Event()
-        self.instrumentor.hide_session(session_id)
+        self.watcher.hide_session(session_id)
         try:
             close = _start_run(session_id)
         except Exception as error:
@@ -85,7 +85,7 @@ class Canary:
 
     def _forget(self, session_id: str) -> None:
         self._waiting.pop(session_id, None)
-        self.instrumentor.unhide_session(session_id)
+        self.watcher.unhide_session(session_id)
 
 
 def _start_run(session_id: str) -> Callable[[], None]:

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from otel.instrumentation.streamlit import StreamlitInstrumentor
+from otel.instrumentation.streamlit import WATCHER, RunWatcher, StreamlitInstrumentor
+from otel.instrumentation.streamlit.error_reference import show_error_reference
 from streamlit_extension.gate import Gate
 from streamlit_extension.health.model import ServicePhase
 from streamlit_extension.health.service import HealthService
@@ -95,7 +96,7 @@ class Drain:
 
     gate: Gate
     service: HealthService
-    instrumentor: StreamlitInstrumentor
+    watcher: RunWatcher
     pre_drain_s: float
     close_listeners: Callable[[], None]
 
@@ -116,21 +117,34 @@ class Drain:
     async def drain(self, deadline: Deadline) -> tuple[str, ...]:
         """Let requests and runs end with their browsers connected, start no new run; what is cut off is named."""
         self.gate.draining = True
-        self.instrumentor.refuse_new_runs()
+        self.watcher.refuse_new_runs()
         for_runs_s = deadline.remaining_s - min(CLOSE_MAX_S, max(CLOSE_MIN_S, CLOSE_SHARE * deadline.remaining_s))
         idle = await asyncio.gather(
-            self.gate.wait_idle(for_runs_s), _in_thread(lambda: self.instrumentor.wait_idle(for_runs_s))
+            self.gate.wait_idle(for_runs_s), _in_thread(lambda: self.watcher.wait_idle(for_runs_s))
         )
         cut: list[str] = []
         if not all(idle):
             cut += [f"request {path}" for path in self.gate.requests]
-            cut += [f"script run of session {session}" for session in self.instrumentor.stop_active_runs()]
+            cut += [f"script run of session {session}" for session in self.watcher.stop_active_runs()]
         return tuple(cut)
 
     async def close_websockets(self, deadline: Deadline) -> None:
         """Tell every browser 1012, once what its last run has written has reached it."""
         await asyncio.sleep(min(FLUSH_S, deadline.remaining_s / 2))
         await self.gate.close_websockets(timeout_s=max(FLUSH_S, deadline.remaining_s - FLUSH_S))
+
+
+def instrument_streamlit(stack: contextlib.AsyncExitStack) -> None:
+    """Make telemetry of script runs until the application stops.
+
+    Where `opentelemetry-instrument` does so already, only the reference of errors is added.
+    """
+    instrumentor = StreamlitInstrumentor()
+    if not instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.instrument(skip_dep_check=True)
+        stack.callback(instrumentor.uninstrument)
+    WATCHER.on_error_shown = show_error_reference
+    stack.callback(setattr, WATCHER, "on_error_shown", None)
 
 
 def _in_thread(function: Callable[[], bool]) -> Awaitable[bool]:

@@ -73,7 +73,8 @@ SDK_BUILDERS = {"otel/providers.py"}
 
 #: Who may import more of Streamlit than `import streamlit as st`: file → what, all of it for None.
 STREAMLIT_INTERNALS: dict[str, tuple[str, ...] | None] = {
-    "otel/instrumentation/streamlit.py": None,
+    "otel/instrumentation/streamlit/reading.py": None,
+    "otel/instrumentation/streamlit/seams.py": None,
     "streamlit_extension/app.py": None,
     "streamlit_extension/runner.py": None,
     # The runner's reading of launchers: Streamlit's own discovery is asked, so that both find the same.

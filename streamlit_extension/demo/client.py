@@ -26,12 +26,13 @@ _WIDGETS = (
 
 @dataclass(frozen=True, slots=True)
 class Widget:
-    """A widget that the page shows."""
+    """A widget that the page shows; one that a fragment shows reruns that fragment alone."""
 
     id: str
     kind: str
     label: str
     form_id: str = ""
+    fragment_id: str = ""
 
 
 @dataclass(slots=True)
@@ -138,7 +139,7 @@ class StreamlitClient:
         widget = self.page.widget(label)
         pressed = WidgetState(id=widget.id, trigger_value=True)
         self._states[widget.id] = pressed
-        await self.rerun()
+        await self.rerun(fragment_id=widget.fragment_id)
         del self._states[widget.id]
 
     async def set(self, label: str, value: Any, *, rerun: bool = True) -> None:
@@ -146,7 +147,7 @@ class StreamlitClient:
         widget = self.page.widget(label)
         self._states[widget.id] = _state(widget, value)
         if rerun and not widget.form_id:
-            await self.rerun()
+            await self.rerun(fragment_id=widget.fragment_id)
 
     async def open_page(self, name: str) -> None:
         """Go to another page of the application by its name or its path in the URL."""
@@ -201,7 +202,7 @@ class StreamlitClient:
             case "auto_rerun":
                 self.page.timers[message.auto_rerun.fragment_id] = message.auto_rerun.interval
             case "delta" if message.delta.WhichOneof("type") == "new_element":
-                self._take_element(message.delta.new_element)
+                self._take_element(message.delta.new_element, message.delta.fragment_id)
             case "session_event" if message.session_event.WhichOneof("type") == "script_compilation_exception":
                 self.page.exceptions.append(message.session_event.script_compilation_exception.type)
 
@@ -212,13 +213,13 @@ class StreamlitClient:
         if not list(getattr(session, "fragment_ids_this_run", ())):
             self.page = Page()
 
-    def _take_element(self, element: Any) -> None:
+    def _take_element(self, element: Any, fragment_id: str = "") -> None:
         kind = element.WhichOneof("type")
         if kind is None:
             return
         value = getattr(element, kind)
         if kind in _WIDGETS:
-            widget = Widget(value.id, kind, value.label, getattr(value, "form_id", ""))
+            widget = Widget(value.id, kind, value.label, getattr(value, "form_id", ""), fragment_id)
             self.page.widgets[widget.id] = widget
         elif kind == "exception":
             self.page.exceptions.append(value.type)
