@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.support.backends", "tests.support.browser", "tests.support.server"]
+pytest_plugins = [
+    "tests.support.backends",
+    "tests.support.browser",
+    "tests.support.server",
+    "tests.support.telemetry",
+]

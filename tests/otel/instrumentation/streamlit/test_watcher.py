@@ -1,0 +1,275 @@
+"""The watcher by itself: what it decides, what it puts in place, and that it takes all of it away."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from importlib.metadata import entry_points
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import INVALID_SPAN, get_current_span
+from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
+from streamlit.runtime import app_session, fragment
+from streamlit.runtime.scriptrunner import ScriptRunnerEvent, exec_code, script_runner
+from streamlit.runtime.state import session_state
+
+from otel.instrumentation.streamlit import WATCHER, RunOutcome, RunTrigger, ScriptRun, StreamlitInstrumentor, seams
+from otel.instrumentation.streamlit.model import RunRequest, RunStart, Session, trigger_of, widgets_changed
+from otel.instrumentation.streamlit.watcher import RunWatcher
+from streamlit_extension import current_trace_id
+
+
+class Runner:
+    """Stands where Streamlit's runner stands as the sender of events."""
+
+    def __init__(self, session_id: str = "s1") -> None:
+        self._session_id = session_id
+        self._main_script_path = "my_app.py"
+        self.stops = 0
+
+    def request_stop(self) -> None:
+        """Count."""
+        self.stops += 1
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """The instrumentor is on; finished spans."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    was_watching = WATCHER.watching
+    StreamlitInstrumentor().instrument(
+        tracer_provider=provider, meter_provider=MeterProvider([InMemoryMetricReader()]), memory_interval_s=0
+    )
+    yield exporter
+    StreamlitInstrumentor().uninstrument()
+    assert WATCHER.watching is was_watching
+
+
+def started(runner: Runner, **payload: Any) -> None:
+    """Streamlit's first event of a run."""
+    pages = {"p": {"page_name": "", "script_path": "my_app.py"}}
+    WATCHER.receiver(runner, event=ScriptRunnerEvent.SCRIPT_STARTED, page_script_hash="p", pages=pages, **payload)
+
+
+def stopped(runner: Runner, event: ScriptRunnerEvent = ScriptRunnerEvent.SCRIPT_STOPPED_WITH_SUCCESS) -> None:
+    """Streamlit's last event of a run."""
+    WATCHER.receiver(runner, event=event)
+
+
+def outcomes(exporter: InMemorySpanExporter) -> list[Any]:
+    """Of the finished runs, in order."""
+    return [(each.attributes or {})["streamlit.run.outcome"] for each in exporter.get_finished_spans()]
+
+
+def test_two_starts_before_one_end_are_two_runs(spans: InMemorySpanExporter) -> None:
+    """A run pre-empted before its first line is closed when the next begins, and the context is the next one's."""
+    runner = Runner()
+    started(runner)
+    first = current_trace_id()
+    started(runner)
+    second = current_trace_id()
+    assert first and second and first != second
+    stopped(runner)
+    assert get_current_span() is INVALID_SPAN
+    assert current_trace_id() is None
+    assert outcomes(spans) == ["rerun", "success"]
+    assert [format(each.context.trace_id, "032x") for each in spans.get_finished_spans() if each.context] == [
+        first,
+        second,
+    ]
+    assert WATCHER.active_sessions == ()
+
+
+def test_a_thread_that_dies_ends_its_run(spans: InMemorySpanExporter) -> None:
+    """The end of the thread ends what has had no event, once."""
+    runner = Runner()
+    started(runner)
+    WATCHER.thread_ended(runner)
+    stopped(runner, ScriptRunnerEvent.SHUTDOWN)
+    assert outcomes(spans) == ["stopped"]
+
+
+def test_each_error_is_one_event_and_the_first_names_the_run(spans: InMemorySpanExporter) -> None:
+    """The same error told twice is one; another one is one more; one that can't be printed is told by its type."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    runner = Runner()
+    started(runner)
+    error = ValueError("first")
+    for each in (error, error, Mute()):
+        WATCHER.failed(each)
+    stopped(runner)
+    WATCHER.failed(KeyError("too late"))
+    (span,) = spans.get_finished_spans()
+    assert [(each.attributes or {})["exception.message"] for each in span.events] == ["first", ""]
+    assert (span.attributes or {})["error.type"] == "ValueError"
+    assert outcomes(spans) == ["error"]
+
+
+def test_a_session_that_has_ended_is_forgotten(spans: InMemorySpanExporter) -> None:
+    """A run that still starts after its session's end leaves no state behind."""
+    WATCHER.session_began("gone")
+    WATCHER.session_ended("gone")
+    runner = Runner("gone")
+    started(runner)
+    stopped(runner)
+    assert "gone" not in WATCHER._sessions
+    assert outcomes(spans) == ["success"]
+
+
+def test_a_listener_or_tracer_that_fails_breaks_nothing(
+    spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged by its type, and the others are still told."""
+    found: list[ScriptRun] = []
+
+    def fail(run: ScriptRun) -> None:
+        raise OSError("password=hunter2")
+
+    WATCHER.add_listener(fail)
+    WATCHER.add_listener(found.append)
+    try:
+        runner = Runner()
+        started(runner)
+        stopped(runner)
+    finally:
+        WATCHER.remove_listener(fail)
+        WATCHER.remove_listener(found.append)
+    assert [each.outcome for each in found] == [RunOutcome.SUCCESS]
+    assert found[0].screen == "my app"
+    assert "OSError" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+#: Everything that is replaced somewhere.
+PLACES = (
+    *(script_runner.ScriptRunner, script_runner, exec_code, fragment, app_session.AppSession, session_state.WStates),
+    *(session_state.SessionState, threading.Thread, threading.Timer, futures.ThreadPoolExecutor),
+)
+
+
+def test_uninstrumenting_is_the_exact_inverse() -> None:
+    """Afterwards every class and module holds the very objects that it held before, and nothing is frozen."""
+    WATCHER.unwatch()
+    gc.unfreeze()
+    before = [dict(vars(each)) for each in PLACES]
+    for _ in range(3):
+        instrumentor = StreamlitInstrumentor()
+        instrumentor.instrument(memory_interval_s=60)
+        WATCHER.session_began("s")
+        assert "streamlit-memory-sampler" in [each.name for each in threading.enumerate()]
+        assert [dict(vars(each)) for each in PLACES] != before
+        instrumentor.uninstrument()
+        assert [dict(vars(each)) for each in PLACES] == before
+        assert "streamlit-memory-sampler" not in [each.name for each in threading.enumerate()]
+        assert gc.get_freeze_count() == 0
+    assert (WATCHER.tracer, WATCHER.on_session, WATCHER.on_error_shown) == (None, None, None)
+
+
+def test_what_others_have_wrapped_meanwhile_stays() -> None:
+    """Somebody who wrapped our wrapper keeps theirs, and ours passes everything on."""
+    watcher = RunWatcher()
+    watcher.watch()
+    ours = app_session.AppSession.shutdown
+
+    def theirs(session: Any) -> Any:
+        return ours(session)
+
+    app_session.AppSession.shutdown = theirs  # type: ignore[method-assign, assignment]
+    try:
+        watcher.unwatch()
+        assert app_session.AppSession.shutdown is theirs
+    finally:
+        app_session.AppSession.shutdown = ours.__wrapped__  # type: ignore[attr-defined, method-assign]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "seam"),
+    [
+        (script_runner, "exec_func_with_error_handling", "stopped runs"),
+        (session_state.WStates, "call_callback", "widget callbacks"),
+        (app_session.AppSession, "_on_source_file_changed", "changed files"),
+        (script_runner.ScriptRunner, "_run_script_thread", "script threads"),
+    ],
+)
+def test_a_missing_seam_is_named_and_the_rest_works(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, owner: Any, name: str, seam: str
+) -> None:
+    """What can't be watched is logged and told by `seams()`; everything else is watched."""
+    watcher = RunWatcher()
+    assert seams()[seam] is None
+    monkeypatch.delattr(owner, name)
+    assert seams()[seam] is not None
+    watcher.watch()
+    try:
+        assert f"Streamlit's {seam} can't be watched" in caplog.text
+        assert caplog.text.count("can't be watched") == 1
+        assert watcher.watching
+    finally:
+        watcher.unwatch()
+
+
+def request(**values: Any) -> RunRequest:
+    """A request from the browser, with values of widgets."""
+    states = WidgetStates(widgets=[WidgetState(id=name, **value) for name, value in values.items()])
+    return RunRequest(widget_states=states)
+
+
+START: Callable[..., RunStart] = lambda request=None, page="p", fragments=(): RunStart("s", page, fragments, request)  # noqa: E731
+BEFORE = Session(0.0, runs=1, page_script_hash="p", widget_states=request(a={"int_value": 1}).widget_states)
+
+
+@pytest.mark.parametrize(
+    ("start", "session", "trigger"),
+    [
+        (START(request()), Session(0.0), RunTrigger.CONNECT),
+        (START(), BEFORE, RunTrigger.RERUN),
+        (START(request(a={"int_value": 1})), BEFORE, RunTrigger.OTHER),
+        (START(request(a={"int_value": 2})), BEFORE, RunTrigger.WIDGET),
+        (START(request(a={"int_value": 1}, b={"trigger_value": True})), BEFORE, RunTrigger.WIDGET),
+        (START(request(), page="q"), BEFORE, RunTrigger.PAGE),
+        (START(request(), fragments=("f",)), BEFORE, RunTrigger.WIDGET),
+        (START(RunRequest(is_auto_rerun=True), fragments=("f",)), BEFORE, RunTrigger.TIMER),
+        (START(RunRequest(from_source_change=True)), BEFORE, RunTrigger.SOURCE),
+    ],
+)
+def test_the_trigger_of_a_run(start: RunStart, session: Session, trigger: RunTrigger) -> None:
+    """What started a run, by what was asked for and by the session's run before."""
+    assert trigger_of(start, session) is trigger
+
+
+def test_a_changed_file_is_told_when_the_browser_asks_again() -> None:
+    """Without run-on-save the browser's next plain request comes from the changed file."""
+    session = Session(0.0, runs=1, page_script_hash="p", source_changed=True)
+    assert trigger_of(START(request()), session) is RunTrigger.SOURCE
+
+
+def test_widgets_that_move_or_vanish_have_not_changed() -> None:
+    """Only a new value or a press is the user's doing."""
+    one, two = {"int_value": 1}, {"int_value": 2}
+    before = request(a=one, b=two).widget_states
+    assert not widgets_changed(before, request(b=two, a=one).widget_states)
+    assert not widgets_changed(before, request(b=two).widget_states)
+    assert widgets_changed(before, request(a=two, b=two).widget_states)
+    pressed = request(a={"trigger_value": True}).widget_states
+    assert widgets_changed(pressed, pressed)
+
+
+def test_the_entry_point_leads_to_the_instrumentor() -> None:
+    """`opentelemetry-instrument` finds it."""
+    (found,) = entry_points(group="opentelemetry_instrumentor", name="streamlit")
+    assert found.load() is StreamlitInstrumentor
+    assert found.load()().instrumentation_dependencies() == ("streamlit >= 1.57",)
