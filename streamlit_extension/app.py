@@ -218,8 +218,7 @@ class ObservableApp:
             self.service.report("script", self._script_health.result(run.duration_s))
 
     def _start_signals(self, stack: contextlib.AsyncExitStack) -> None:
-        server = self._server or listeners.foreign_uvicorn()
-        self._server = server
+        server = self._server = self._server or listeners.foreign_uvicorn()
         loop = asyncio.get_running_loop()
         self.shutdown.bind_loop(loop)
         previous = self.shutdown.register_signal_handlers() if _on_main_thread() else {}
