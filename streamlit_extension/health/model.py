@@ -76,6 +76,8 @@ class CheckSpec:
         name: unique; also the name of the component or of a part of it (`database`, `database:reports`, `disk`).
         function: runs the check once and returns its result; an exception counts as `FAILED`. None for a check whose
             results are reported from outside (`script`); such a check never times out and never turns stale.
+            It may offer `prepare()`, called before its first run and not timed, and `interrupt()`, which wakes a run
+            that hangs.
         component: the component of `/health/detailed` that shows it; by default its name.
         interval_s, timeout_s, max_age_s: seconds, all above 0.
         critical: its failure makes the process unhealthy and not ready; otherwise it degrades.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import logging
-import queue
 import random
 import threading
 import time
@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from otel.guard import redact_text
 from otel.trace_context import suppressed
-from streamlit_extension.health.model import CheckResult, CheckSpec, Outcome
+from streamlit_extension.health.model import CheckFunction, CheckResult, CheckSpec, Outcome
+from streamlit_extension.health.workers import Workers
 
 _logger = logging.getLogger("streamlit_extension.health")
 
@@ -23,6 +24,8 @@ CONCURRENCY = 16
 #: A run that has taken this many seconds waits for something and no longer keeps others from beginning. So there are
 #: never more threads than checks, and `CONCURRENCY` checks that hang delay the next ones by no more than this.
 PATIENCE_S = 0.25
+#: What a check imports before its first run may take this many seconds; then its time-out counts all the same.
+PREPARE_S = 20.0
 #: Runs are spread by this share of their interval, so that replicas don't ask in step.
 JITTER = 0.1
 #: Longest error text that is kept, in characters.
@@ -35,51 +38,13 @@ class _Job:
 
     spec: CheckSpec
     started_s: float
+    to_prepare: bool = False
+    due_s: float = 0.0
+    prepared: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
     result: CheckResult | None = None
     overdue: bool = False
     asked: bool = False
-
-
-class _Workers:
-    """Daemon threads, `kept` of them for the next jobs; each hanging job keeps the one that it has."""
-
-    def __init__(self, kept: int) -> None:
-        self._kept = kept
-        self._idle: list[queue.SimpleQueue[Callable[[], None] | None]] = []
-        self._lock = threading.Lock()
-        self._number = itertools.count(1)
-        self._closed = False
-
-    def submit(self, function: Callable[[], None]) -> None:
-        """Run it on a thread of its own; raises RuntimeError when the system gives no more threads."""
-        with self._lock:
-            box = self._idle.pop() if self._idle else None
-        if box is None:
-            box = queue.SimpleQueue()
-            name = f"stx-check-{next(self._number)}"
-            threading.Thread(target=self._work, args=(box,), name=name, daemon=True).start()
-        box.put(function)
-
-    def _work(self, box: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-        while (function := box.get()) is not None:
-            function()
-            function = None  # keeps nothing of the job alive while waiting
-            with self._lock:
-                if self._closed or len(self._idle) >= self._kept:
-                    return
-                self._idle.append(box)
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for box in idle:
-            box.put(None)
-
-    def reopen(self) -> None:
-        with self._lock:
-            self._closed = False
 
 
 class Scheduler:
@@ -107,10 +72,11 @@ class Scheduler:
         self._due: list[tuple[float, int, CheckSpec]] = []
         self._deadlines: list[tuple[float, int, _Job]] = []
         self._running: dict[str, _Job] = {}
+        self._prepared: dict[str, CheckFunction] = {}
         self._waiting: list[CheckSpec] = []
         self._order = itertools.count()
         self._wake = threading.Condition()
-        self._workers = _Workers(concurrency)
+        self._workers = Workers(concurrency)
         self._thread: threading.Thread | None = None
         self._stopping = False
 
@@ -127,6 +93,7 @@ class Scheduler:
         """Run this check no more; a run under way is let go."""
         with self._wake:
             self._specs.pop(name, None)
+            self._prepared.pop(name, None)
 
     def start(self) -> None:
         """Start the thread; again changes nothing."""
@@ -151,7 +118,7 @@ class Scheduler:
     def run_now(self, spec: CheckSpec) -> CheckResult:
         """Run a check once on a worker, waiting for its time-out at most; a run already under way is shared.
 
-        What it finds is published, once.
+        What it finds is published, once. What it imports before its first run is not counted.
         """
         with self._wake:
             job = self._running.get(spec.name) or self._begin(spec)
@@ -160,6 +127,7 @@ class Scheduler:
             self._wake.notify()
         if refused is not None:
             self._publish(spec.name, refused)
+        job.prepared.wait(PREPARE_S)
         if job.done.wait(spec.timeout_s) and job.result is not None:
             return job.result
         with self._wake:  # nobody else says so while the scheduler's own thread isn't there
@@ -195,8 +163,8 @@ class Scheduler:
         now_s = self._clock()
         found: list[tuple[str, CheckResult]] = []
         while self._deadlines and self._deadlines[0][0] <= now_s:
-            _, _, job = heapq.heappop(self._deadlines)
-            if job.done.is_set() or self._running.get(job.spec.name) is not job:
+            due_s, _, job = heapq.heappop(self._deadlines)
+            if due_s != job.due_s or job.done.is_set() or self._running.get(job.spec.name) is not job:
                 continue
             if not job.overdue:
                 job.overdue = True
@@ -204,7 +172,7 @@ class Scheduler:
             spec = self._specs.get(job.spec.name, job.spec if job.asked else None)
             if spec is not None:  # also one that has replaced it meanwhile: it can't be run beside it
                 found.append((spec.name, _timed_out(spec)))
-            heapq.heappush(self._deadlines, (now_s + job.spec.interval_s, next(self._order), job))
+            self._expect(job, now_s + job.spec.interval_s)
         return found
 
     def _begin_due(self) -> list[tuple[str, CheckResult]]:
@@ -243,25 +211,47 @@ class Scheduler:
         heapq.heappush(self._due, (now_s + spec.interval_s * spread, next(self._order), spec))
 
     def _begin(self, spec: CheckSpec) -> _Job:
-        job = _Job(spec, self._clock())
+        function = spec.function
+        job = _Job(spec, self._clock(), _has_to_prepare(function, self._prepared.get(spec.name)))
+        if job.to_prepare and function is not None:
+            self._prepared[spec.name] = function
+        else:
+            job.prepared.set()
         try:
             self._workers.submit(lambda: self._work(job))
         except RuntimeError as error:  # the system's limit of threads: a failure of this run, not of the scheduler
             job.result = CheckResult(Outcome.FAILED, error=f"the check could not be run: {error}")
+            job.prepared.set()
             job.done.set()
             return job
         self._running[spec.name] = job
-        heapq.heappush(self._deadlines, (job.started_s + spec.timeout_s, next(self._order), job))
+        self._expect(job, job.started_s + spec.timeout_s + (PREPARE_S if job.to_prepare else 0.0))
         return job
+
+    def _expect(self, job: _Job, due_s: float) -> None:
+        """From `due_s` on the job is over its time; an earlier moment that was said before counts no more."""
+        job.due_s = due_s
+        heapq.heappush(self._deadlines, (due_s, next(self._order), job))
 
     # -- a worker's thread --------------------------------------------------------------------------------------
 
     def _work(self, job: _Job) -> None:
         result = _ENDED
         try:
+            if job.to_prepare:
+                prepare(job.spec.function)
+                self._begin_timed(job)
             result = _call(job.spec, self._clock)
         finally:  # also when the check ends its thread (`sys.exit()`)
             self._finish(job, result)
+
+    def _begin_timed(self, job: _Job) -> None:
+        with self._wake:
+            if not job.overdue:
+                job.started_s = self._clock()
+                self._expect(job, job.started_s + job.spec.timeout_s)
+                self._wake.notify()
+        job.prepared.set()
 
     def _finish(self, job: _Job, result: CheckResult) -> None:
         with self._wake:
@@ -273,6 +263,7 @@ class Scheduler:
             self._wake.notify()
         if wanted and not job.overdue:
             self._publish(job.spec.name, job.result)
+        job.prepared.set()
         job.done.set()
 
     def _publish(self, name: str, result: CheckResult) -> None:
@@ -292,6 +283,19 @@ _ENDED = CheckResult(Outcome.FAILED, error="the check ended its own thread")
 
 def _is_young(job: _Job, now_s: float) -> bool:
     return now_s - job.started_s < PATIENCE_S
+
+
+def _has_to_prepare(function: CheckFunction | None, prepared: CheckFunction | None) -> bool:
+    return function is not prepared and hasattr(function, "prepare")
+
+
+def prepare(function: object) -> None:
+    """Let a check that offers it (`function.prepare()`) import what it needs, outside of its time-out.
+
+    A process that has just begun imports slowly, which says nothing of the component that is asked.
+    """
+    with contextlib.suppress(Exception):  # the run itself tells what is missing
+        getattr(function, "prepare", lambda: None)()
 
 
 def _interrupt(spec: CheckSpec) -> None:

@@ -437,3 +437,85 @@ def test_callers_at_the_same_time_share_one_run(scheduler: Scheduler, published:
             each.join(PATIENT_S)
     assert [result.outcome for result in results] == [Outcome.OK] * 8
     assert function.most_inside == 1
+
+
+# -- what has to be imported first ----------------------------------------------------------------------------------
+
+
+class Prepares(Hanging):
+    """A check that needs a while before its first run, and never again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready = threading.Event()
+        self.preparations = 0
+
+    def prepare(self) -> None:
+        """Wait until the test has seen enough of it."""
+        self.preparations += 1
+        self.ready.wait(PATIENT_S)
+
+
+def test_what_is_imported_before_the_first_run_is_not_its_time(scheduler: Scheduler, published: Published) -> None:
+    """A preparation longer than the time-out is no failure; the run after it is timed, and no later one prepares."""
+    check = Prepares()
+    check.let_go.set()
+    scheduler.add(CheckSpec("slow start", check, interval_s=0.05, timeout_s=0.1))
+    scheduler.add(CheckSpec("beat", good, interval_s=0.05))
+    scheduler.start()
+    published.wait(lambda: len(published.of("beat")) >= 6)  # longer than the time-out has passed
+    assert published.of("slow start") == []
+    assert check.preparations == 1
+    check.ready.set()
+    published.wait(lambda: len(published.of("slow start")) >= 1)
+    assert published.of("slow start")[0] is Outcome.OK
+    check.let_go.clear()
+    published.wait(lambda: Outcome.TIMEOUT in published.of("slow start"))
+    check.let_go.set()
+    assert check.preparations == 1
+
+
+def test_a_preparation_without_end_is_a_time_out_too(
+    scheduler: Scheduler, published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a limit of its own, after which the check is reported like any that hangs, and never run beside itself."""
+    monkeypatch.setattr("streamlit_extension.health.scheduler.PREPARE_S", 0.2)
+    check = Prepares()
+    check.let_go.set()
+    scheduler.add(CheckSpec("stuck", check, interval_s=0.05, timeout_s=0.1))
+    scheduler.start()
+    published.wait(lambda: len(published.of("stuck")) >= 2)
+    assert set(published.of("stuck")) == {Outcome.TIMEOUT}
+    assert (check.preparations, check.begun) == (1, 0)
+    check.ready.set()
+    published.wait(lambda: Outcome.OK in published.of("stuck"))
+
+
+def test_who_asks_for_a_first_run_waits_for_its_preparation(scheduler: Scheduler) -> None:
+    """`run_now` counts the time-out from the moment at which the run really begins."""
+    check = Prepares()
+    check.let_go.set()
+    found: list[CheckResult] = []
+    spec = CheckSpec("asked", check, interval_s=600, timeout_s=0.2)
+    asking = threading.Thread(target=lambda: found.append(scheduler.run_now(spec)))
+    asking.start()
+    asking.join(0.5)
+    assert asking.is_alive()
+    check.ready.set()
+    asking.join(PATIENT_S)
+    assert [each.outcome for each in found] == [Outcome.OK]
+
+
+def test_a_preparation_that_fails_leaves_the_word_to_the_run(scheduler: Scheduler, published: Published) -> None:
+    """What can't be imported is told by the run itself."""
+
+    class Lacking:
+        def prepare(self) -> None:
+            raise ImportError("no such driver")
+
+        def __call__(self) -> CheckResult:
+            return CheckResult(Outcome.FAILED, error="needs a driver")
+
+    scheduler.add(CheckSpec("lacking", Lacking(), interval_s=600))
+    scheduler.start()
+    published.wait(lambda: published.of("lacking") == [Outcome.FAILED])
