@@ -47,6 +47,10 @@ class EngineEntry:
         """The newest engine that is still alive, or None."""
         return next((engine for each in reversed(self.engines) if (engine := each()) is not None), None)
 
+    def all_living(self) -> tuple[Any, ...]:
+        """Every engine that is still alive, oldest first; each has a pool of its own."""
+        return tuple(engine for each in tuple(self.engines) if (engine := each()) is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:

@@ -17,7 +17,9 @@ from streamlit_extension.health.checks.cache import CacheCheck
 from streamlit_extension.health.checks.database import DatabaseCheck, error_line
 from streamlit_extension.health.checks.external_apis import ExternalApiCheck
 from streamlit_extension.health.model import CheckResult, Outcome
+from streamlit_extension.health.scheduler import PREPARE_S, prepare
 
+_Engines = Callable[[], Iterable[Any]]
 #: Worst first.
 _ORDER = (Outcome.FAILED, Outcome.TIMEOUT, Outcome.DEGRADED, Outcome.SKIPPED, Outcome.OK, Outcome.NOT_CONFIGURED)
 
@@ -64,7 +66,7 @@ class ComponentChecker:
     def check_database(self) -> CheckResult:
         """Every database; with several, the worst result and each one's outcome in `databases`."""
         try:
-            found = dict(self._found_engines())
+            found = {name: (engine, pools) for name, engine, pools in self._found_engines()}
         except Exception as error:
             return CheckResult(Outcome.FAILED, error=error_line(error))
         return _together(self._bounded(self._database_checks(found)), "databases")
@@ -93,36 +95,43 @@ class ComponentChecker:
             check.close()
         self._databases.clear()
 
-    def _database_checks(self, engines: Mapping[str, Any]) -> dict[str, DatabaseCheck]:
+    def _database_checks(self, engines: Mapping[str, tuple[Any, _Engines]]) -> dict[str, DatabaseCheck]:
         with self._lock:
             for name in self._databases.keys() - engines.keys():
                 self._databases.pop(name).close()
-            for name, engine in engines.items():
+            for name, (engine, pools) in engines.items():
                 check = self._databases.setdefault(name, DatabaseCheck(lambda: None, slow_s=self._timeout_s / 2))
-                check.use(engine)
+                check.use(engine, pools)
             return {name: self._databases[name] for name in engines}
 
     def _bounded(self, checks: Mapping[str, Callable[[], CheckResult]]) -> dict[str, CheckResult]:
-        """Run checks beside one another, each on a thread of its own, and wait for the time-out at most."""
-        deadline_s = time.monotonic() + self._timeout_s
+        """Run checks beside one another, each on a thread of its own, and wait for the time-out at most.
+
+        What a check imports first is not counted.
+        """
         with self._lock:
             for name, check in checks.items():
                 if name not in self._jobs or self._jobs[name].done.is_set():
                     self._jobs[name] = _Job(name, check)
             jobs = {name: self._jobs[name] for name in checks}
+        prepared_by_s = time.monotonic() + PREPARE_S
+        for job in jobs.values():
+            job.prepared.wait(max(0.0, prepared_by_s - time.monotonic()))
+        deadline_s = time.monotonic() + self._timeout_s
         return {name: job.result(deadline_s, self._timeout_s) for name, job in jobs.items()}
 
-    def _found_engines(self) -> Iterable[tuple[str, Any]]:
+    def _found_engines(self) -> Iterable[tuple[str, Any, _Engines]]:
+        """Each database's name, the engine that is asked, and what gives all whose pools are looked at."""
         if self._engines is not None:
-            yield from self._engines.items()
+            yield from ((name, engine, tuple) for name, engine in self._engines.items())
         else:
             for entry in ENGINES.entries:
-                if entry.engine is not None:
-                    yield entry.name, entry.engine
+                if (engine := entry.engine) is not None:
+                    yield entry.name, engine, entry.all_living
         if self._database_url is not None:
             if self._configured_engine is None:
                 self._configured_engine = engine_for(self._database_url)
-            yield "configured", self._configured_engine
+            yield "configured", self._configured_engine, tuple
 
 
 class _Job:
@@ -130,14 +139,18 @@ class _Job:
 
     def __init__(self, name: str, check: Callable[[], CheckResult]) -> None:
         self.done = threading.Event()
+        self.prepared = threading.Event()
         self._check = check
         self._result: CheckResult | None = None
         threading.Thread(target=self._run, name=f"stx-check-{name}", daemon=True).start()
 
     def _run(self) -> None:
         try:
+            prepare(self._check)
+            self.prepared.set()
             self._result = _timed(self._check)
         finally:
+            self.prepared.set()
             self.done.set()
 
     def result(self, deadline_s: float, timeout_s: float) -> CheckResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,9 +53,16 @@ class _Wiring:
         )
         self._service.register(spec, shared_failure=chosen.shared_failure)
 
-    def add_database(self, name: str, engine: Callable[[], Any | None]) -> None:
+    def add_database(
+        self, name: str, engine: Callable[[], Any | None], pools: Callable[[], Iterable[Any]] = tuple
+    ) -> None:
         """Register a database: critical and shared unless the settings say otherwise."""
-        self.add(name, lambda chosen: DatabaseCheck(engine, slow_s=chosen.slow_s), critical=True, scope=Scope.SHARED)
+        self.add(
+            name,
+            lambda chosen: DatabaseCheck(engine, pools=pools, slow_s=chosen.slow_s),
+            critical=True,
+            scope=Scope.SHARED,
+        )
 
     def remove(self, name: str) -> None:
         """Take one check away."""
@@ -120,7 +127,7 @@ def register_checks(
 
     end = engines.subscribe(
         Subscriber(
-            added=lambda entry: wiring.add_database(name_of(entry), lambda: entry.engine),
+            added=lambda entry: wiring.add_database(name_of(entry), lambda: entry.engine, entry.all_living),
             removed=lambda entry: wiring.remove(name_of(entry)),
         )
     )

@@ -10,13 +10,14 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from otel.guard import REDACTED, is_sensitive, redact_text
+from streamlit_extension.health.checks.pools import Pools, look_at
 from streamlit_extension.health.model import CheckResult, Outcome
 
 ERROR_LENGTH = 300
@@ -51,14 +52,22 @@ class DatabaseCheck:
 
     Arguments:
         engine: gives the SQLAlchemy engine, or None once there is none; asked at each run.
+        pools: gives all engines of that database, oldest first, whose pools are judged; by default the one engine.
         slow_s: an answer slower than this many seconds is degraded.
 
     It asks by DBAPI directly, so no pool, no event and no span of the application's is concerned. One connection is
     kept between runs and replaced when it turns out dead, which alone is no failure.
     """
 
-    def __init__(self, engine: Callable[[], Any | None], *, slow_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        engine: Callable[[], Any | None],
+        *,
+        pools: Callable[[], Iterable[Any]] = tuple,
+        slow_s: float = 1.0,
+    ) -> None:
         self._engine = engine
+        self._pools = pools
         self._slow_s = slow_s
         self._connection: Any = None
         self._connected_by: Callable[[], Any] = lambda: None
@@ -68,6 +77,11 @@ class DatabaseCheck:
         self._interrupted = False
         self._asked: Any = None
         self._cancel: Callable[[], object] | None = None
+
+    def prepare(self) -> None:
+        """Import SQLAlchemy and the driver, which says nothing of the database and must not count as its time."""
+        with contextlib.suppress(Exception):  # the run itself tells
+            self._engine()
 
     def __call__(self) -> CheckResult:
         """Run once; never raises what a database or a driver raises."""
@@ -86,29 +100,32 @@ class DatabaseCheck:
             self._drop()
             took_s = time.perf_counter() - began_s
             if engine.dialect.name == "sqlite" and "is locked" in str(error):
-                detail = {"response_time_s": took_s, **pool_detail(engine), "reason": "locked"}
+                detail = {"response_time_s": took_s, **self._look(engine).detail, "reason": "locked"}
                 return CheckResult(Outcome.DEGRADED, took_s, detail, "another connection has locked the database")
-            return CheckResult(Outcome.FAILED, took_s, pool_detail(engine), _without_secrets(error_line(error), engine))
-        return self._judged(answer, time.perf_counter() - began_s, pool_detail(engine))
+            error_text = _without_secrets(error_line(error), engine)
+            return CheckResult(Outcome.FAILED, took_s, self._look(engine).detail, error_text)
+        return self._judged(answer, time.perf_counter() - began_s, self._look(engine))
 
-    def _judged(self, answer: _Answer, took_s: float, pool: dict[str, Any]) -> CheckResult:
-        detail = {"response_time_s": took_s, **pool}
+    def _look(self, engine: Any) -> Pools:
+        others = [each for each in self._pools() if each is not engine]
+        return look_at([*others, engine])
+
+    def _judged(self, answer: _Answer, took_s: float, pools: Pools) -> CheckResult:
+        detail = {"response_time_s": took_s, **pools.detail}
         if answer.note is not None:
             detail["note"] = answer.note
         if answer.problem is not None:
             return CheckResult(Outcome.FAILED, took_s, detail, answer.problem)
-        if detail.get("pool") == "exhausted":
-            return CheckResult(
-                Outcome.DEGRADED, took_s, {**detail, "reason": "pool exhausted"}, "the pool is exhausted"
-            )
+        if pools.exhausted is not None:
+            return CheckResult(Outcome.DEGRADED, took_s, {**detail, "reason": "pool exhausted"}, pools.exhausted)
         if took_s > self._slow_s:
             slow = f"slow: answered after {took_s:.3f} s"
             return CheckResult(Outcome.DEGRADED, took_s, {**detail, "reason": "slow"}, slow)
         return CheckResult(Outcome.OK, took_s, detail)
 
-    def use(self, engine: Any) -> None:
-        """Check this engine from now on, for as long as its owner holds it."""
-        self._engine = weakref.ref(engine)
+    def use(self, engine: Any, pools: Callable[[], Iterable[Any]] = tuple) -> None:
+        """Check this engine from now on, for as long as its owner holds it, and the pools of these."""
+        self._engine, self._pools = weakref.ref(engine), pools
 
     def close(self) -> None:
         """Close the connection that is kept."""
@@ -314,18 +331,3 @@ async def _ask_asynchronously(engine: Any) -> _Answer:
                     engine.dialect.do_terminate(connection)
                 else:
                     await greenlet_spawn(_close, connection)
-
-
-def pool_detail(engine: Any) -> dict[str, Any]:
-    """What the real pool says of itself: `connections` with `active`, `idle`, `max` (None: no limit), where known."""
-    pool = engine.pool
-    try:
-        active, idle = max(0, pool.checkedout()), max(0, pool.checkedin())
-        size, overflow = pool.size(), getattr(pool, "_max_overflow", 0)
-    except (AttributeError, TypeError):
-        return {}
-    limit = None if overflow < 0 or size == 0 else size + overflow
-    detail: dict[str, Any] = {"connections": {"active": active, "idle": idle, "max": limit}}
-    if limit is not None and active >= limit:
-        detail["pool"] = "exhausted"
-    return detail
