@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from otel.instrumentation.streamlit import CacheStatistics, cache_statistics
@@ -13,13 +15,44 @@ from streamlit_extension.health.checks.system import memory_limit_bytes
 from streamlit_extension.health.model import CheckResult, Outcome
 
 
+def streamlit_caches() -> CacheStatistics | None:
+    """Streamlit's own caches, or None where nothing is cached.
+
+    They are read only where the application has loaded them: importing Streamlit takes longer than a check may.
+    """
+    caching = sys.modules.get("streamlit.runtime.caching")
+    if caching is None or getattr(caching.__spec__, "_initializing", False):
+        return None
+    counted = cache_statistics()
+    if counted is not None and counted.used_bytes is not None:
+        return counted
+    used_bytes = _cached_data_bytes(caching)
+    if counted is None:
+        return None if used_bytes is None else CacheStatistics(None, None, None, used_bytes, None, 0)
+    return replace(counted, used_bytes=used_bytes)
+
+
+def _cached_data_bytes(caching: Any) -> int | None:
+    """Bytes in `st.cache_data`, by Streamlit's own provider; None where nothing is cached or the seam is missing.
+
+    These are what Streamlit's budget counts. Of `st.cache_resource` it would walk through the application's living
+    objects, which takes as long as they are large and may run their code.
+    """
+    try:
+        families = caching.get_data_cache_stats_provider().get_stats()
+        sizes = [stat.byte_length for stats in families.values() for stat in stats]
+    except Exception:  # an internal that has moved, or a storage of the application's own
+        return None
+    return sum(sizes) if sizes else None
+
+
 class CacheCheck:
     """Checks the cache.
 
     Arguments:
         url: gives the URL of a Redis (`redis://`, `rediss://`, `unix://`), or None when none is configured.
         timeout_s: for connecting and for each answer.
-        statistics: Streamlit's own counters.
+        statistics: gives what is known of Streamlit's own caches.
 
     One client is kept between runs; `close` ends it.
     """
@@ -29,13 +62,19 @@ class CacheCheck:
         url: Callable[[], str | None] = lambda: None,
         *,
         timeout_s: float = 2.0,
-        statistics: Callable[[], CacheStatistics | None] = cache_statistics,
+        statistics: Callable[[], CacheStatistics | None] = streamlit_caches,
     ) -> None:
         self._url = url
         self._timeout_s = timeout_s
         self._statistics = statistics
         self._client: Any = None
         self._client_url: str | None = None
+
+    def prepare(self) -> None:
+        """Import what a client is made of, which says nothing of the Redis and must not count as its time."""
+        url = self._url()
+        if url is not None:
+            self._use(url)
 
     def __call__(self) -> CheckResult:
         """Run once."""
@@ -56,14 +95,18 @@ class CacheCheck:
         return CheckResult(Outcome.OK, time.perf_counter() - began_s, detail)
 
     def _ask(self, url: str) -> Mapping[str, Any]:
-        if self._client is None or self._client_url != url:
-            self.close()
-            self._client, self._client_url = _redis_client(url, self._timeout_s), url
+        self._use(url)
         self._client.ping()
         with contextlib.suppress(_redis_refusal()):  # some hosted ones refuse INFO: then only that it answers is known
             info: Mapping[str, Any] = self._client.info()
             return info
         return {}
+
+    def _use(self, url: str) -> None:
+        """Have a client for `url`, which has connected to nothing yet when it is new."""
+        if self._client is None or self._client_url != url:
+            self.close()
+            self._client, self._client_url = _redis_client(url, self._timeout_s), url
 
     def close(self) -> None:
         """Close the client that is kept."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from streamlit_extension.health.checks.cache import CacheCheck
 from streamlit_extension.health.checks.system import memory_limit_bytes
 from streamlit_extension.health.model import Outcome
 from tests.support.backends import Redis, free_port
-from tests.support.server import Start
+from tests.support.server import Answer, Start
 
 CYCLES = 10_000 if os.environ.get("STX_SOAK") else 1_000
 
@@ -289,6 +291,56 @@ def test_beside_redis_streamlits_figures_are_told_apart(redis_server: Redis, che
     assert found.detail["streamlit"] == {"hit_rate_percent": 75.0, "memory_usage_percent": 25.0}
 
 
+UNLOADED = """
+import sys
+from streamlit_extension.health.checks.cache import CacheCheck
+found = CacheCheck()()
+print(found.outcome.value, [name for name in sys.modules if name.partition(".")[0] in ("streamlit", "redis")])
+"""
+
+
+def test_streamlit_is_not_imported_to_look_at_its_caches() -> None:
+    """Where the application has not loaded Streamlit's caches there are none, and nothing is imported to say so."""
+    done = subprocess.run([sys.executable, "-c", UNLOADED], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "not_configured []\n"
+
+
+PREPARED = """
+import sys
+from streamlit_extension.health.checks.cache import CacheCheck
+from streamlit_extension.health.model import CheckSpec, Outcome
+from streamlit_extension.health.scheduler import Scheduler
+
+class Late:
+    # An import that takes longer than the check may.
+    def find_spec(self, name, path=None, target=None):
+        if name == "redis":
+            import time
+            time.sleep(1.0)
+
+sys.meta_path.insert(0, Late())
+scheduler = Scheduler(publish=lambda name, result: None, blocked_by=lambda spec: None)
+spec = CheckSpec("cache", CacheCheck(lambda: sys.argv[1], timeout_s=30), timeout_s=0.9)
+print(scheduler.run_now(spec).outcome.value)
+"""
+
+
+def test_a_slow_import_of_the_client_is_no_failure_of_the_redis(redis_server: Redis) -> None:
+    """In a process that has just begun, the client's import takes longer than the time-out and the check is well."""
+    words = [sys.executable, "-c", PREPARED, redis_server.url]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "ok\n"
+
+
+def test_bytes_are_found_where_look_ups_are_not_counted(check: Check) -> None:
+    """A Streamlit that counts no look-ups still tells how much its caches hold."""
+    found = CacheStatistics(None, None, None, memory_limit_bytes() // 4, None, 0)
+    result = check(None, statistics=lambda: found)()
+    assert result.outcome is Outcome.OK
+    assert result.detail.keys() == {"memory_usage_percent"}
+    assert result.detail["memory_usage_percent"] == pytest.approx(25, abs=0.1)
+
+
 CACHING = """
 import streamlit as st
 
@@ -325,3 +377,41 @@ async def test_a_real_session_shows_streamlits_own_hit_rate(serve: Start, script
             "/health/detailed", lambda answer: answer.json["components"]["cache"].get("hit_rate") == "75%"
         )
     assert answer.json["components"]["cache"]["status"] == "healthy"
+
+
+LARGE = """
+import streamlit as st
+
+@st.cache_data
+def table(number):
+    return b"x" * 50_000_000
+
+if st.number_input("Number", value=0, step=1):
+    table(7)
+    st.write("cached")
+"""
+
+
+@pytest.mark.parametrize("budget", [None, "100MB"])
+async def test_a_real_session_shows_how_much_is_cached(
+    serve: Start, script: Callable[[str], Path], budget: str | None
+) -> None:
+    """50 MB in `st.cache_data` are a share of the budget where there is one, else of the memory that may be used."""
+    env = {"STX_HEALTH__INTERVAL_S": "0.2"}
+    if budget is not None:
+        pytest.importorskip("streamlit.runtime.caching.global_cache_budget", reason="needs a Streamlit with a budget")
+        env["STREAMLIT_SERVER_MAX_CACHE_DATA_SIZE"] = budget
+    server = serve(script(LARGE), env=env)
+    share = f"{100 * 50_000_000 / memory_limit_bytes():.0f}%" if budget is None else "48%"  # of 100 MiB
+
+    def cache(answer: Answer) -> dict[str, Any]:
+        found: dict[str, Any] = answer.json["components"]["cache"]
+        return found
+
+    async with StreamlitClient(server.url) as client:
+        await client.wait_finished(1)
+        assert "memory_usage" not in cache(server.get("/health/detailed")) or budget is not None
+        await client.set("Number", 7)
+        assert "cached" in (await client.wait_finished(2)).texts
+        answer = server.wait_for("/health/detailed", lambda answer: cache(answer).get("memory_usage") == share)
+    assert cache(answer)["status"] == "healthy"
