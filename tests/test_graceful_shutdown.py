@@ -57,6 +57,16 @@ def test_a_failing_callback_is_contained_and_named(caplog: pytest.LogCaptureFixt
     assert "breaks failed while stopping: ValueError: no luck" in caplog.text
 
 
+@pytest.mark.parametrize("value", [True, 1, ("a", "b"), (None,)])
+def test_what_a_callback_returns_means_nothing(value: object) -> None:
+    """Any function may be a clean-up callback (`future.cancel`, `thread.join`), and a stop is clean whatever it says."""
+    handler = GracefulShutdownHandler(budget_s=5)
+    handler.add_cleanup(lambda: value)  # type: ignore[arg-type, return-value]
+    report = handler.shutdown_sequence()
+    assert report.clean
+    assert handler.wait_for_completion(0)
+
+
 def test_a_hanging_step_is_cancelled_by_name_within_the_budget() -> None:
     """What is over the budget is named in the report, and the stop is on time."""
     handler = GracefulShutdownHandler(budget_s=1.0)
@@ -214,6 +224,33 @@ HANGING = """
     while True:
         time.sleep(0.1)
 """
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_told_twice_at_once_is_one(number: signal.Signals) -> None:
+    """To a process and to its group: the stop goes on to its clean end, with exit code 0."""
+    body = ALONE.replace('lambda: print("cleaned")', 'lambda: (time.sleep(1), print("cleaned"))')
+    code, output, _ = _end(_program(body), number, number, number, pause_s=0.02)
+    assert (code, output) == (0, "cleaned\n")
+
+
+def test_another_signal_at_once_is_a_second_one() -> None:
+    """Only the same signal can be the first one told twice."""
+    code, output, _ = _end(_program(HANGING), signal.SIGINT, signal.SIGTERM, pause_s=0.02)
+    assert (code, output) == (1, "second signal (SIGTERM): ending without waiting\n")
+
+
+def test_a_signal_told_twice_leaves_the_second_one_its_meaning() -> None:
+    """After a doubled first signal, a person's next one ends a stop that hangs."""
+    process = _program(HANGING)
+    for _ in range(2):
+        os.kill(process.pid, signal.SIGTERM)
+        time.sleep(0.02)
+    time.sleep(0.3)
+    assert process.poll() is None
+    code, output, took_s = _end(process, signal.SIGTERM)
+    assert (code, output) == (1, "second signal (SIGTERM): ending without waiting\n")
+    assert took_s < 2.0
 
 
 def test_a_second_signal_ends_it_within_a_second() -> None:

@@ -23,6 +23,8 @@ _logger = logging.getLogger("streamlit_extension.shutdown")
 #: Share of the budget, and its upper bound in seconds, kept back for clean-up and the last flush.
 RESERVE_SHARE = 0.2
 RESERVE_MAX_S = 4.0
+#: The same signal again within these seconds is the first, told to a process and to its group; no person is as fast.
+SAME_SIGNAL_S = 0.15
 #: Exit code after a second signal, and when the process had to be ended by force.
 EXIT_FORCED = 1
 
@@ -97,8 +99,9 @@ class GracefulShutdownHandler:
             program that only sleeps ends; a server turns it off because its own loop ends.
         clock: monotonic seconds.
 
-    A second signal ends the process at once with exit code 1. Off the main thread no signal can be taken; the rest
-    works. Every public method may be called from any thread.
+    A second signal ends the process at once with exit code 1; the same one again within `SAME_SIGNAL_S` is the first
+    one, told twice. Off the main thread no signal can be taken; the rest works. Every public method may be called from
+    any thread.
     """
 
     def __init__(
@@ -124,7 +127,7 @@ class GracefulShutdownHandler:
         self._lock = threading.RLock()
         self._done = threading.Event()
         self._started_s: float | None = None
-        self._signals_seen = 0
+        self._first_signal: tuple[int, float] | None = None
         self._previous: dict[signal.Signals, Any] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_complete: list[Callable[[], None]] = []
@@ -183,10 +186,12 @@ class GracefulShutdownHandler:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._done.is_set() and self._exit_when_done:
             raise SystemExit(0)
-        self._signals_seen += 1
-        if self._signals_seen > 1:
-            _exit_now(f"second signal ({signal.Signals(number).name}): ending without waiting\n")
-        name = signal.Signals(number).name
+        name, now_s = signal.Signals(number).name, time.monotonic()
+        if self._first_signal is not None:
+            if number == self._first_signal[0] and now_s - self._first_signal[1] < SAME_SIGNAL_S:
+                return
+            _exit_now(f"second signal ({name}): ending without waiting\n")
+        self._first_signal = number, now_s
         threading.Thread(target=self._run_for_signal, args=(name, number), name="stx-shutdown", daemon=True).start()
 
     def _run_for_signal(self, name: str, number: int) -> None:
@@ -242,18 +247,14 @@ class GracefulShutdownHandler:
         for step in steps:
             self._run_contained(_name_of(step), partial(step, deadline), deadline, cancelled, failures)
         report = PhaseReport(phase, self._clock() - began_s, tuple(cancelled), tuple(failures))
+        facts = {"event": "shutdown.phase", "phase": phase.value, "duration_s": round(report.duration_s, 6)}
         _logger.log(
             logging.WARNING if cancelled or failures else logging.INFO,
             "%s took %.3f s%s",
             phase.value,
             report.duration_s,
             f", cancelled: {', '.join(cancelled)}" if cancelled else "",
-            extra={
-                "event": "shutdown.phase",
-                "phase": phase.value,
-                "duration_s": round(report.duration_s, 6),
-                "cancelled": list(cancelled),
-            },
+            extra={**facts, "cancelled": list(cancelled)},
         )
         return report
 
@@ -266,7 +267,7 @@ class GracefulShutdownHandler:
                 if not self._cleanups:
                     return tuple(cancelled)
                 name, callback = self._cleanups.pop()
-            self._run_contained(name, callback, deadline, cancelled, [])
+            self._run_contained(name, callback, deadline, cancelled, [], names_cut_off=False)
 
     def wait_for_completion(self, timeout_s: float | None = None) -> bool:
         """Wait until a stop has gone through all phases; False when `timeout_s` seconds passed first."""
@@ -279,8 +280,10 @@ class GracefulShutdownHandler:
         deadline: Deadline,
         cancelled: list[str],
         failures: list[str],
+        *,
+        names_cut_off: bool = True,
     ) -> None:
-        """Run one step on a thread of its own, so that one that hangs or fails holds nobody up."""
+        """Run one step on its own thread: one that hangs or fails holds nobody up. A step returns what it cut off."""
         outcome = _Outcome()
         thread = threading.Thread(
             target=self._call, args=(function, outcome, deadline), name=f"stx-{name}", daemon=True
@@ -296,7 +299,7 @@ class GracefulShutdownHandler:
                 redact_text(f"{type(outcome.error).__name__}: {outcome.error}"),
                 extra={"event": "shutdown.step_failed", "step": name},
             )
-        elif outcome.value:
+        elif names_cut_off and outcome.value:
             cancelled.extend(outcome.value)
 
     def _call(self, function: Callable[[], Any], outcome: _Outcome, deadline: Deadline) -> None:
