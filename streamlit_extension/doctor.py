@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from streamlit_extension._settings_load import origin_of
 from streamlit_extension.data_folder import nearest_existing, network_file_system
+from streamlit_extension.health.checks.external_apis import RefusedAddressError, SocketAddress, permitted_addresses
 from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings, redact_url
 from streamlit_extension.streamlit_options import RunError, application_socket
@@ -28,6 +29,10 @@ PACKAGES: Final = (
     + ("opentelemetry-exporter-otlp-proto-http", "opentelemetry-instrumentation-sqlalchemy")
 )
 _CONNECT_TIMEOUT_S: Final = 1.0
+#: Where a connection to "any address" ends up; the check of external APIs alone refuses it.
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+#: Begins what is told of an address that the checks refuse: those of machines' credentials are nobody's service.
+_REFUSED: Final = "is not asked"
 _LEAST_FREE_BYTES: Final = 64 * 1024 * 1024
 _DEFAULT_PORTS: Final = {
     "http": 80,
@@ -179,8 +184,11 @@ def _holder(port: int) -> tuple[str, bool]:
 
 def _endpoints(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     for name, url in _configured_urls(settings, environ):
-        trouble = _unreachable(url)
-        remedy = f"check {name}, the network policy and that the service is up" if trouble else ""
+        trouble, remedy = _unreachable(url, is_api=name.startswith("health.external_apis.")), ""
+        if trouble:
+            remedy = f"check {name}, the network policy and that the service is up"
+        if trouble and trouble.startswith(_REFUSED):
+            remedy = f"let {name} name the service itself"
         yield Finding("endpoints", name, f"{redact_url(url)} {trouble or 'answers'}", remedy)
 
 
@@ -196,7 +204,7 @@ def _configured_urls(settings: Settings, environ: Mapping[str, str]) -> Iterable
             yield name, environ[name]
 
 
-def _unreachable(url: str) -> str | None:
+def _unreachable(url: str, *, is_api: bool) -> str | None:
     """Return why no connection is possible, None when one was made or the URL names no host (SQLite)."""
     try:
         parts = urlsplit(url)
@@ -207,8 +215,10 @@ def _unreachable(url: str) -> str | None:
                 probe.settimeout(_CONNECT_TIMEOUT_S)
                 probe.connect(parts.path)
         elif parts.hostname and port:
-            with socket.create_connection((parts.hostname, port), timeout=_CONNECT_TIMEOUT_S):
-                pass
+            host = parts.hostname if is_api else _ANY_ADDRESS.get(parts.hostname, parts.hostname)
+            _connect(permitted_addresses(host, port))
+    except RefusedAddressError as error:
+        return f"{_REFUSED}: {error}"
     except TimeoutError:
         return f"does not answer within {_CONNECT_TIMEOUT_S:g} s"
     except socket.gaierror:
@@ -218,6 +228,20 @@ def _unreachable(url: str) -> str | None:
     except OSError as error:
         return f"is not reachable: {error.strerror or type(error).__name__}"
     return None
+
+
+def _connect(addresses: Iterable[SocketAddress]) -> None:
+    """Connect to the first that answers, and to nothing but what was looked at."""
+    trouble: OSError = socket.gaierror("no address")
+    for family, kind, protocol, _, address in addresses:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.settimeout(_CONNECT_TIMEOUT_S)
+                probe.connect(address)
+                return
+        except OSError as error:
+            trouble = error
+    raise trouble
 
 
 def _pages(settings: Settings, script: Path | None) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -20,8 +21,8 @@ def look(tmp_path: Path, environ: Mapping[str, str] | None = None, script: Path 
     return examine(Settings.load(environ, tmp_path), script, environ)
 
 
-def one(findings: list[Finding], name: str) -> Finding:
-    return next(finding for finding in findings if finding.name == name)
+def one(findings: list[Finding], name: str, section: str = "") -> Finding:
+    return next(finding for finding in findings if finding.name == name and section in ("", finding.section))
 
 
 @pytest.fixture
@@ -73,6 +74,81 @@ def test_endpoints_answer_or_not(tmp_path: Path, taken: int) -> None:
     assert one(findings, "OTEL_EXPORTER_OTLP_ENDPOINT").remedy
     assert next(f for f in findings if f.name == "health.database.url" and f.section == "endpoints").remedy
     assert "hush" not in repr(findings)
+
+
+@pytest.fixture
+def never_connecting(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Records every address that somebody tries to connect to, and lets none through."""
+    tried: list[object] = []
+
+    class Watched(socket.socket):
+        def connect(self, address: Any, /) -> None:
+            tried.append(address)
+            raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "socket", Watched)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://169.254.169.254/", "link-local address"),
+        ("http://[fe80::1%251]/", "link-local address"),
+        ("http://2852039166/", "link-local address"),  # the same as a number
+        ("http://[::ffff:169.254.169.254]/latest", "link-local address"),
+        ("http://100.100.100.200/", "a cloud's metadata address"),
+        ("http://[fd00:ec2::254]/", "a cloud's metadata address"),
+        ("https://metadata.google.internal/", "a cloud's metadata address"),
+        ("http://0.0.0.0:8080/", "unspecified address"),
+    ],
+)
+def test_addresses_that_the_check_refuses_are_a_problem_and_not_contacted(
+    tmp_path: Path, never_connecting: list[object], url: str, reason: str
+) -> None:
+    """`doctor` connects to nothing that the check of external APIs would not ask, and says so with a remedy."""
+    finding = one(look(tmp_path, {"STX_HEALTH__EXTERNAL_APIS__A": url}), "health.external_apis.a", "endpoints")
+    assert finding.value.endswith(f" is not asked: {reason}")
+    assert finding.remedy == "let health.external_apis.a name the service itself"
+    assert never_connecting == []
+
+
+@pytest.mark.parametrize(
+    "variable", ["OTEL_EXPORTER_OTLP_ENDPOINT", "STX_HEALTH__CACHE__URL", "STX_HEALTH__DATABASE__URL"]
+)
+def test_no_setting_leads_to_a_metadata_address(tmp_path: Path, never_connecting: list[object], variable: str) -> None:
+    """The same holds for databases, caches and collectors."""
+    scheme = {"STX_HEALTH__CACHE__URL": "redis", "STX_HEALTH__DATABASE__URL": "postgresql"}.get(variable, "http")
+    findings = look(tmp_path, {variable: f"{scheme}://169.254.169.254:80/0"})
+    assert [
+        each.name for each in findings if each.section == "endpoints" and "is not asked" in each.value and each.remedy
+    ]
+    assert never_connecting == []
+
+
+def test_a_name_is_resolved_once_and_all_its_addresses_are_looked_at(
+    tmp_path: Path, never_connecting: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name with one refused address is not contacted at all; what is contacted is the address that was looked at."""
+    answers = [["93.184.216.34", "169.254.169.254"], ["93.184.216.34"], ["169.254.169.254"]]
+
+    def resolve(_host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in answers.pop(0)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    environ = {"STX_HEALTH__EXTERNAL_APIS__A": "http://rebinding.example:8080/"}
+    assert "is not asked" in one(look(tmp_path, environ), "health.external_apis.a", "endpoints").value
+    assert never_connecting == []
+    assert "not reachable" in one(look(tmp_path, environ), "health.external_apis.a", "endpoints").value
+    assert never_connecting == [("93.184.216.34", 8080)]
+
+
+def test_a_collector_at_any_address_of_this_machine_answers(tmp_path: Path, taken: int) -> None:
+    """`0.0.0.0` is where many collectors are said to be; a connection reaches this machine."""
+    finding = one(
+        look(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://0.0.0.0:{taken}"}), "OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    assert finding.value.endswith(" answers")
 
 
 def test_page_path_collisions(tmp_path: Path) -> None:

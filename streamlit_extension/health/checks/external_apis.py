@@ -40,6 +40,10 @@ _CARRIES_IPV4 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network(":
 _TARGET_SAFE = "!#$%&'()*+,/:;=?@[]~-._"
 
 
+#: What `socket.getaddrinfo` gives: family, kind, protocol, canonical name, address.
+SocketAddress = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
+
+
 class RefusedAddressError(Exception):
     """The address is one that a health check must not ask."""
 
@@ -62,6 +66,23 @@ def _carried(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv
     if int(ip) > 1 and any(ip in network for network in _CARRIES_IPV4):
         return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip.ipv4_mapped or ip.sixtofour or ip
+
+
+def permitted_addresses(host: str, port: int) -> list[SocketAddress]:
+    """The addresses of a name, as `socket.getaddrinfo` gives them, when every one of them may be asked.
+
+    Raises:
+        RefusedAddressError: one of them may not, or the name is that of a metadata server.
+        OSError: the name can't be resolved.
+    """
+    if host.rstrip(".").lower() in METADATA_NAMES:
+        raise RefusedAddressError("a cloud's metadata address")
+    found: list[SocketAddress] = [*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    for info in found:
+        reason = refusal(str(info[4][0]))
+        if reason is not None:
+            raise RefusedAddressError(reason)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +109,6 @@ def _target(url: str) -> _Target:
         raise RefusedAddressError("not a valid URL") from None
     if parts.scheme not in {"http", "https"} or not host:
         raise RefusedAddressError("only http:// and https:// URLs are asked")
-    if host.rstrip(".").lower() in METADATA_NAMES:
-        raise RefusedAddressError("a cloud's metadata address")
     path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_TARGET_SAFE)
     authorization = None
     if parts.username is not None:
@@ -176,13 +195,8 @@ class ExternalApiCheck:
 
     def _connect(self, target: _Target, deadline_s: float) -> None:
         """Connect to the very address that was looked at, whatever the name resolves to a moment later."""
-        infos = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        for info in infos:
-            reason = refusal(str(info[4][0]))
-            if reason is not None:
-                raise RefusedAddressError(reason)
         last: OSError | None = None
-        for family, kind, protocol, _, address in infos:
+        for family, kind, protocol, _, address in permitted_addresses(target.host, target.port):
             sock = self._socket = socket.socket(family, kind, protocol)
             try:
                 sock.settimeout(_remaining_s(deadline_s))
