@@ -225,8 +225,22 @@ async def test_an_unknown_path_below_health_is_not_the_applications_page(service
         ({"x-forwarded-for": "127.0.0.1"}, "127.0.0.1", True, False),
         ({"forwarded": "for=1.2.3.4"}, "127.0.0.1", True, False),
         ({"x-real-ip": "1.2.3.4"}, "127.0.0.1", True, False),
+        *(
+            ({name: "1"}, "127.0.0.1", True, False)
+            for name in (
+                *("x-forwarded", "x-forwarded-ssl", "x-forwarded-client-cert", "x-forwarded-by", "x_forwarded_for"),
+                *("x-original-host", "x-original-url", "x-original-forwarded-for", "via", "cdn-loop"),
+                *("cf-connecting-ip", "cf-connecting-ipv6", "cf-ray", "true-client-ip", "x-client-ip"),
+                *("x-envoy-external-address", "x-azure-clientip", "x-amzn-trace-id", "fastly-client-ip"),
+            )
+        ),
+        ({"x-request-id": "1", "x-requested-with": "curl"}, "127.0.0.1", True, True),
         ({"sec-fetch-site": "cross-site"}, "127.0.0.1", True, False),
+        ({"sec-fetch-site": " Cross-Site "}, "127.0.0.1", True, False),
+        ({"sec-fetch-site": "none, cross-site"}, "127.0.0.1", True, False),
+        ({"sec-fetch-site": " same-origin "}, "127.0.0.1", True, True),
         ({"sec-fetch-site": "none"}, "127.0.0.1", True, True),
+        ({"x-original-host": "x", "authorization": "Bearer t0ken"}, "127.0.0.1", True, True),
         ({"authorization": "Bearer t0ken"}, "10.0.0.7", False, True),
         ({"authorization": "bearer t0ken", "x-forwarded-for": "1.2.3.4"}, "10.0.0.7", False, True),
         ({"authorization": "Bearer wrong"}, "127.0.0.1", True, False),

@@ -10,26 +10,35 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-#: Headers that a proxy adds; a request with one of them comes from elsewhere whatever its peer address says.
+#: Headers that a proxy, a load balancer or a delivery network adds; a request with one of them comes from elsewhere
+#: whatever its peer address says.
 FORWARDING_HEADERS = frozenset(
     (
         b"forwarded",
+        b"forwarded-for",
         b"via",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-        b"x-forwarded-port",
-        b"x-forwarded-server",
-        b"x-forwarded-prefix",
+        b"cdn-loop",
+        b"client-ip",
+        b"proxy-client-ip",
+        b"wl-proxy-client-ip",
+        b"true-client-ip",
         b"x-real-ip",
         b"x-client-ip",
         b"x-cluster-client-ip",
-        b"true-client-ip",
-        b"cf-connecting-ip",
-        b"fly-client-ip",
-        b"x-original-forwarded-for",
-        b"x-envoy-external-address",
+        b"x-proxyuser-ip",
+        b"x-remote-addr",
+        b"x-remote-ip",
+        b"x-host",
+        b"x-scheme",
+        b"x-amzn-trace-id",
+        b"x-cloud-trace-context",
+        b"x-nf-client-connection-ip",
     )
+)
+#: The same, by how their names begin: the standard families, then those of Envoy, IIS, and the clouds.
+FORWARDING_PREFIXES = (
+    *(b"x-forwarded", b"x-original-", b"x-proxy-", b"x-envoy-", b"x-arr-", b"x-azure-", b"x-appengine-"),
+    *(b"cf-", b"cloudfront-", b"x-amz-cf-", b"fastly-", b"fly-", b"x-vercel-", b"akamai-", b"x-akamai-"),
 )
 
 
@@ -70,6 +79,13 @@ def is_loopback_host(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost") or is_loopback(name)
 
 
+@lru_cache(maxsize=1024)
+def is_forwarding(name: bytes) -> bool:
+    """Whether a header of this name (in lower case) says that somebody has passed the request on."""
+    name = name.replace(b"_", b"-")  # some proxies write x_forwarded_for
+    return name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIXES)
+
+
 @dataclass(frozen=True, slots=True)
 class Entitlement:
     """Decides for one port who is entitled.
@@ -100,7 +116,7 @@ class Entitlement:
                 return self._has_token(value)
             if name == b"host":
                 host.append(value)
-            elif name in FORWARDING_HEADERS or (name == b"sec-fetch-site" and value.lower() == b"cross-site"):
+            elif is_forwarding(name) or (name == b"sec-fetch-site" and b"cross-site" in value.lower()):
                 return self._token_in(headers)
         if self.audience is Audience.TOKEN:
             return False
