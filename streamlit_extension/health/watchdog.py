@@ -84,8 +84,9 @@ class Watchdog:
 
     def _tell_unseen(self, lasted_s: float) -> None:
         _logger.warning(
-            "the event loop did not move for %.1f s, nor did any other thread: C code held the interpreter's lock, or "
-            "the process was stopped; after %.1f s its frames are written to standard error",
+            "the event loop did not move for %.1f s, nor did any other thread: C code held the interpreter's lock, "
+            "the process was stopped, or the machine was overloaded; after %.1f s its frames are written to standard "
+            "error",
             lasted_s,
             self._stall_after_s + 1.0,
             extra={"event": "event_loop.stalled", "stall_s": round(lasted_s, 3), "frames": []},
@@ -99,7 +100,7 @@ class Watchdog:
         _logger.warning(
             "the event loop has not moved for %.1f s, it is in %s",
             silent_s,
-            stack[0] if stack else "an unknown place",
+            stack[0] if stack else "an unknown place (the machine may be overloaded)",
             extra={"event": "event_loop.stalled", "stall_s": round(silent_s, 3), "frames": stack},
         )
 

@@ -105,7 +105,23 @@ async def test_a_stall_that_was_over_before_the_watchdog_could_look_is_told_too(
     await beside(watchdog, blocks_and_beats)
     (stall,) = stalls(caplog)
     assert stall["stall_s"] >= STALL_S
+    assert "or the machine was overloaded" in stall["message"]
     assert len(stalls(caplog, "event_loop.recovered")) == 1
+
+
+def test_a_stall_without_a_frame_says_that_the_machine_may_be_overloaded(caplog: pytest.LogCaptureFixture) -> None:
+    """Where the thread of the loop shows no frame, nobody is accused."""
+    watchdog = Watchdog(stall_after_s=STALL_S)
+    thread = threading.Thread(target=watchdog.start)
+    thread.start()
+    thread.join(10)  # with its thread the loop is gone, and beats no more
+    deadline = time.monotonic() + 20
+    while not stalls(caplog) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    watchdog.stop()
+    (stall,) = stalls(caplog)
+    assert stall["frames"] == []
+    assert "an unknown place (the machine may be overloaded)" in stall["message"]
 
 
 async def test_a_loop_that_moves_is_never_accused(caplog: pytest.LogCaptureFixture) -> None:
