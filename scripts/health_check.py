@@ -33,6 +33,15 @@ ALL = ("health", "detailed", "ready", "live")
 FLAGS = {"ready": "ready", "live": "alive", "startup": "started"}
 HEALTHY, DEGRADED, UNHEALTHY, UNKNOWN = 0, 1, 2, 3
 CODES = {"healthy": HEALTHY, "degraded": DEGRADED, "maintenance": DEGRADED, "unhealthy": UNHEALTHY}
+#: What a 404 means, and what to do.
+NO_DETAILS = (
+    "answered 404: this port tells no details. With management_port set they are told there alone: give that port "
+    "in --url (it answers all endpoints), or ask this one with --endpoint health, ready, live or startup"
+)
+NOT_THERE = (
+    "answered 404: no health is told here. Give the application's own address in --url, with its base path "
+    "(server.baseUrlPath) and path_prefix where they are set"
+)
 #: A longer answer is none of ours.
 MAX_BYTES = 1024 * 1024
 
@@ -142,7 +151,7 @@ def fetch(url: str, path: str, token: Optional[str], timeout_s: float) -> Tuple[
         problem = "late"
     if problem:
         raise Unknown(f"no answer within {timeout_s:g} s" if problem == "late" else f"no answer: {problem}")
-    return status, parse(status, body)
+    return status, parse(path, status, body)
 
 
 def exchange(url: str, path: str, token: Optional[str], timeout_s: float) -> Tuple[int, bytes]:
@@ -166,13 +175,14 @@ def exchange(url: str, path: str, token: Optional[str], timeout_s: float) -> Tup
         connection.close()
 
 
-def parse(status: int, body: bytes) -> Dict[str, Any]:
+def parse(path: str, status: int, body: bytes) -> Dict[str, Any]:
     """The JSON object of an answer."""
     if len(body) > MAX_BYTES:
         raise Unknown(f"the answer is longer than {MAX_BYTES} bytes")
+    if status == 404:
+        raise Unknown(NO_DETAILS if path == PATHS["detailed"] else NOT_THERE)
     if status not in (200, 503):
-        hint = ", which a management port may answer" if status == 404 else ""
-        raise Unknown(f"answered {status}{hint}")
+        raise Unknown(f"answered {status}")
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -235,7 +245,7 @@ def show(result: Dict[str, Any]) -> None:
         print(f"{result['endpoint']:9} unknown      {result['error']}")
         return
     body = result["body"]
-    notes = [str(body["reason"])] if body.get("reason") else []
+    notes: List[str] = []
     parts = body.get("components")
     if isinstance(parts, dict):
         bad = ("degraded", "unhealthy", "skipped")
@@ -244,6 +254,9 @@ def show(result: Dict[str, Any]) -> None:
     wanted = body.get("dependencies")
     if isinstance(wanted, dict):
         notes += [f"{name} {word}" for name, word in wanted.items()]
+    reason = body.get("reason")
+    if reason and not (isinstance(wanted, dict) and reason in wanted):  # a dependency is named with its word already
+        notes.insert(0, str(reason))
     told = printable(", ".join(notes))
     print(f"{result['endpoint']:9} {result['status']:12} {result['ms']:7.1f} ms  {told}".rstrip())
 

@@ -120,6 +120,51 @@ def test_what_is_no_health_answer_is_unknown(serving: Any, reply: Reply) -> None
     assert len((output + errors).strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            {"ready": False, "reason": "database", "dependencies": {"database": "disconnected", "cache": "available"}},
+            "database disconnected, cache available",
+        ),
+        (
+            {"ready": False, "reason": "draining", "dependencies": {"database": "connected"}},
+            "draining, database connected",
+        ),
+        ({"ready": False, "reason": "orders", "dependencies": {}}, "orders"),
+    ],
+)
+def test_each_dependency_is_named_once(serving: Any, body: dict[str, Any], told: str) -> None:
+    """A reason that is a dependency is told by that dependency's word; any other reason comes first."""
+    code, output, _ = call("--url", serving({"/health/ready": (503, body)}), "--endpoint", "ready")
+    assert code == 2
+    assert output.partition(" ms ")[2].strip() == told
+
+
+def test_details_on_the_management_port_are_said_to_be_there(serving: Any) -> None:
+    """The four asked on a port that has no details: three answers, and plainly what happened and what to do."""
+    url = serving({path: answer for path, answer in HEALTHY.items() if path != "/health/detailed"})
+    code, output, _ = call("--url", url)
+    lines = output.splitlines()
+    assert (code, len(lines)) == (3, 4)
+    assert [line.split()[:2] for line in lines] == [
+        ["health", "healthy"],
+        ["detailed", "unknown"],
+        ["ready", "healthy"],
+        ["live", "healthy"],
+    ]
+    assert "answered 404: this port tells no details" in lines[1]
+    assert "management_port" in lines[1] and "--url" in lines[1] and "--endpoint health" in lines[1]
+
+
+def test_a_404_elsewhere_says_where_the_health_may_be(serving: Any) -> None:
+    """Not the application, or its paths are elsewhere: a base path and a prefix belong into --url."""
+    code, output, _ = call("--url", serving({}), "--endpoint", "live")
+    assert code == 3
+    assert "answered 404: no health is told here" in output
+    assert "server.baseUrlPath" in output and "path_prefix" in output
+
+
 def test_nobody_there_is_unknown_and_retried() -> None:
     """A closed port exits 3 after the retries."""
     with socket.socket() as sock:
