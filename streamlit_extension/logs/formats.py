@@ -1,21 +1,22 @@
-"""A log record as one line: JSON, GELF 1.1 or plain text; whatever the record holds, it stays one line."""
+"""A record as one line: JSON, GELF 1.1 or plain text; whatever the record holds, it stays one line."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import re
 import socket
-import sys
-import traceback
+import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from opentelemetry import trace
 
-from otel.guard import redact_fields, redact_text
+from otel.guard import clean_text
+from otel.plain import text_of
+from streamlit_extension.logs.entry import Entry, entry_of
 
 
 class LogFormat(StrEnum):
@@ -26,158 +27,161 @@ class LogFormat(StrEnum):
     PLAIN_TEXT = "plain_text"
 
 
-#: A field's text longer than this many characters is cut, and says so.
-MAX_TEXT = 8192
-#: What a record has of its own; everything else in it is a field (`extra=`).
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-_RESERVED = frozenset({"timestamp", "level", "logger", "message", "event", "trace_id", "span_id", "service"})
-#: Control characters, line separators and direction marks: none may reach a terminal or start a new line.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_GELF_NAME = re.compile(r"[^\w.\-]")
-_SYSLOG = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7}
-_COLOURS = {"CRITICAL": "35", "ERROR": "31", "WARNING": "33", "INFO": "32", "DEBUG": "36"}
+#: Control characters, line separators, direction marks and lone surrogates: none may reach a terminal or start a line.
+UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_GELF_NAME: Final = re.compile(r"[^A-Za-z0-9_.\-]")
+_PLAIN_NAME: Final = re.compile(r"[^\w.\-]")
+#: What a plain line's message or value can hold without quotes and still be told from the fields behind it.
+_NEEDS_QUOTES: Final = re.compile(r"[=\"]|^\s|\s$|^$")
+_COLOURS: Final = {50: "35", 40: "31", 30: "33", 20: "32", 10: "36"}
+_HOST: Final = socket.gethostname() or "localhost"
+
+_encoder = msgspec.json.Encoder(enc_hook=lambda value: clean_text(text_of(value)))
+to_json: Callable[[Any], bytes] = _encoder.encode
+_second: tuple[int, bytes] = (-1, b"")
 
 
-def facts_of(record: logging.LogRecord, service: str) -> dict[str, Any]:
-    """The record as the fields of a line, redacted, in their order."""
+def json_time(timestamp_ns: int) -> bytes:
+    """RFC 3339 in UTC with microseconds; the second is formatted once and then remembered."""
+    global _second  # noqa: PLW0603 - one tuple, replaced as a whole: any thread may read it at any time
+    second, rest = divmod(timestamp_ns, 1_000_000_000)
+    known = _second
+    if known[0] != second:
+        try:
+            known = (second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode())
+        except (OverflowError, ValueError, OSError):
+            known = (second, b"1970-01-01T00:00:00.")  # a clock that is out of every calendar
+        _second = known
+    return b"%b%06dZ" % (known[1], rest // 1000)
+
+
+def encode(facts: Mapping[str, Any]) -> bytes:
+    """Plain data as JSON on one line of printable characters."""
+    try:
+        line = to_json(facts)
+    except Exception:  # beyond what JSON or UTF-8 can say: the standard library escapes all of it
+        line = json.dumps(facts, ensure_ascii=True, default=text_of, skipkeys=True).encode()
+    return line if line.isascii() and b"\x7f" not in line else escape(line)
+
+
+def escape(line: bytes) -> bytes:
+    """A line of JSON without characters that could be taken for its end or turn a terminal's text around."""
+    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line.decode()).encode()
+
+
+def facts_of(entry: Entry, service: str) -> dict[str, Any]:
+    """An entry as the keys of a line, in their order."""
     facts: dict[str, Any] = {
-        "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")[:-6] + "Z",
-        "level": record.levelname,
-        "logger": record.name,
-        "message": _cut(redact_text(_message(record))),
+        "timestamp": json_time(entry.timestamp_ns).decode(),
+        "level": entry.level.name,
+        "logger": entry.logger,
+        "message": entry.message,
     }
-    own = record.__dict__
-    if own.get("event"):
-        facts["event"] = _cut(str(own["event"]))
-    context = trace.get_current_span().get_span_context()
-    if own.get("trace_id"):
-        facts["trace_id"], facts["span_id"] = str(own["trace_id"]), str(own.get("span_id") or "")
-    elif context.is_valid:
-        facts["trace_id"], facts["span_id"] = format(context.trace_id, "032x"), format(context.span_id, "016x")
+    if entry.event is not None:
+        facts["event"] = entry.event
+    if entry.ids.trace:
+        facts["trace_id"], facts["span_id"] = entry.ids.trace, entry.ids.span
     facts["service"] = service
-    extra = {
-        key: value for key, value in own.items() if key not in _STANDARD and key not in ("event", "trace_id", "span_id")
-    }
-    for key, value in redact_fields(extra).items():
-        facts[f"field.{key}" if key in _RESERVED else key] = value
-    if record.exc_info and record.exc_info[1] is not None:
-        facts |= _exception(record.exc_info[1])
+    facts.update(entry.fields)
     return facts
 
 
-def _message(record: logging.LogRecord) -> str:
-    try:
-        return record.getMessage()
-    except Exception:  # a format that doesn't fit its arguments: logging itself would print a traceback
-        return f"{record.msg} {_plain(record.args)}"
-
-
-def _exception(error: BaseException) -> dict[str, str]:
-    try:
-        stack = "".join(traceback.format_exception(error))
-    except Exception:
-        stack = type(error).__name__
-    return {
-        "exception.type": type(error).__qualname__,
-        "exception.message": _cut(redact_text(_plain(error))),
-        "exception.stacktrace": redact_text(stack)[-4 * MAX_TEXT :],
-    }
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text)} characters)"
-
-
-def _plain(value: Any) -> str:
-    """Any value as text, also one whose own text can't be made."""
-    try:
-        return str(value)
-    except Exception:
-        return f"<{type(value).__name__}>"
-
-
-def _encodable(value: Any) -> Any:
-    return _cut(redact_text(_plain(value)))
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_encodable)
-
-
-def encode(facts: Mapping[str, Any]) -> str:
-    """JSON on one line; what JSON can't say is said as text."""
-    try:
-        text = _encoder.encode(facts).decode()
-    except Exception:
-        text = _encoder.encode({str(key): _encodable(value) for key, value in facts.items()}).decode("utf-8", "replace")
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def json_line(record: logging.LogRecord, service: str) -> str:
+def json_line(entry: Entry, service: str) -> bytes:
     """The JSON format."""
-    return encode(facts_of(record, service))
+    return encode(facts_of(entry, service))
 
 
-def gelf_line(record: logging.LogRecord, service: str) -> str:
-    """GELF 1.1: numbers and strings only, additional fields with an underscore."""
-    facts = facts_of(record, service)
-    message = str(facts.pop("message"))
+def gelf_line(entry: Entry, service: str) -> bytes:
+    """GELF 1.1 (https://go2docs.graylog.org/current/getting_in_log_data/gelf.html): numbers and strings alone."""
+    lines = entry.message.strip().splitlines()
+    short = lines[0].strip() if lines else ""
     line: dict[str, Any] = {
         "version": "1.1",
-        "host": socket.gethostname(),
-        "short_message": message.partition("\n")[0] or "-",
-        "timestamp": round(record.created, 6),
-        "level": _SYSLOG.get(str(facts.pop("level")), 6),
+        "host": _HOST,
+        "short_message": short or "-",
+        "timestamp": round(entry.timestamp_ns / 1e9, 6),
+        "level": entry.level.syslog,
     }
-    if "\n" in message:
-        line["full_message"] = message
-    facts.pop("timestamp")
-    for key, value in facts.items():
-        name = "_" + _GELF_NAME.sub("_", key)
-        line[name if name != "_id" else "_field_id"] = (
-            value
-            if isinstance(value, (int, float, str)) and not isinstance(value, bool)
-            else encode({"v": value})[5:-1]
+    if short != entry.message:
+        line["full_message"] = entry.message
+    named = {"level_name": entry.level.name, **facts_of(entry, service)}
+    for key, value in named.items():
+        if key in ("timestamp", "level", "message") or value is None:
+            continue
+        name = "_" + (_GELF_NAME.sub("_", key) or "_")
+        line["_field_id" if name == "_id" else name] = (
+            value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else encode_text(value)
         )
     return encode(line)
 
 
-def plain_line(record: logging.LogRecord, service: str, colour: bool = False) -> str:
-    """For people: time, level, logger, message, then the fields."""
-    facts = facts_of(record, service)
-    level = f"{facts['level']:8}"
+def encode_text(value: Any) -> str:
+    """A value as the text of its JSON."""
+    return encode({"v": value})[5:-1].decode()
+
+
+def plain_line(entry: Entry, service: str, colour: bool = False) -> bytes:
+    """For people: time, level, logger, message, then `name=value`; what would be ambiguous is quoted as in JSON."""
+    level = f"{_one_line(entry.level.name):8}"
     if colour:
-        level = f"\x1b[{_COLOURS.get(record.levelname, '0')}m{level}\x1b[0m"
+        code = next((code for number, code in _COLOURS.items() if entry.level.number >= number), "0")
+        level = f"\x1b[{code}m{level}\x1b[0m"
+    facts = facts_of(entry, service)
+    time_, logger = facts.pop("timestamp"), re.sub(r"\s", "_", _one_line(entry.logger)) or "_"
     named = [
-        f"{key}={_one_line(value)}"
+        f"{_PLAIN_NAME.sub('_', _one_line(key)) or '_'}={_plain_value(value)}"
         for key, value in facts.items()
-        if key not in ("timestamp", "level", "logger", "message", "service")
+        if key not in ("level", "logger", "message", "service")
     ]
-    return " ".join([facts["timestamp"], level, facts["logger"], _one_line(facts["message"]), *named])
+    return " ".join([time_, level, f"{logger}:", _quoted(entry.message), *named]).encode()
 
 
-def _one_line(value: Any) -> str:
-    return _UNSAFE.sub(lambda found: repr(found[0])[1:-1], _plain(value))
+def _one_line(text: str) -> str:
+    return UNSAFE.sub(_visible, text)
+
+
+def _visible(found: re.Match[str]) -> str:
+    return repr(found[0])[1:-1]
+
+
+def _quoted(text: str) -> str:
+    """As it is where that can be told from a field, else as a JSON string."""
+    line = _one_line(text)
+    return encode_text(text) if _NEEDS_QUOTES.search(line) else line
+
+
+def _plain_value(value: Any) -> str:
+    if not isinstance(value, str):
+        return encode_text(value)
+    return encode_text(value) if not value or " " in value or "\t" in value else _quoted(value)
+
+
+def wants_colour(stream: Any, environ: Mapping[str, str] = os.environ) -> bool:
+    """Colour is for terminals, and not where NO_COLOR (https://no-color.org) or a dumb terminal says otherwise."""
+    try:
+        return bool(stream.isatty()) and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    except Exception:
+        return False
+
+
+def formatter_of(log_format: LogFormat | str, colour: bool = False) -> Callable[[Entry, str], bytes]:
+    """The function that makes lines of a format."""
+    lines: dict[LogFormat, Callable[[Entry, str], bytes]] = {
+        LogFormat.JSON: json_line,
+        LogFormat.GELF: gelf_line,
+        LogFormat.PLAIN_TEXT: lambda entry, service: plain_line(entry, service, colour),
+    }
+    return lines[LogFormat(str(log_format).lower())]
 
 
 class LineFormatter(logging.Formatter):
-    """A `logging.Formatter` for one of the formats."""
+    """A `logging.Formatter` for one of the formats, for handlers that are not ours (a file, say)."""
 
     def __init__(self, log_format: LogFormat | str, service: str, stream: Any = None) -> None:
         super().__init__()
         self._service = service
-        colour = bool(stream is not None and getattr(stream, "isatty", lambda: False)())
-        lines: dict[LogFormat, Callable[[logging.LogRecord, str], str]] = {
-            LogFormat.JSON: json_line,
-            LogFormat.GELF: gelf_line,
-            LogFormat.PLAIN_TEXT: lambda record, name: plain_line(record, name, colour),
-        }
-        self._line = lines[LogFormat(log_format)]
+        self._line = formatter_of(log_format, wants_colour(stream))
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
-        return self._line(record, self._service)
-
-
-def default_stream() -> Any:
-    """Standard output, as it is at the moment."""
-    return sys.stdout
+        return self._line(entry_of(record), self._service).decode()

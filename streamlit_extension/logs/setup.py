@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from streamlit_extension.logs.formats import LineFormatter, LogFormat
+from streamlit_extension.logs.formats import LogFormat
+from streamlit_extension.logs.gelf import GelfOutlet
+from streamlit_extension.logs.handler import LineHandler, Outlet, StreamOutlet
 
 #: Loggers that get handlers of their own from their libraries.
 _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
-
-
-class LineHandler(logging.StreamHandler[Any]):
-    """Writes lines; a stream that fails never reaches the caller."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say nothing: where standard output is gone there is nobody to tell."""
+#: How long a stop waits for lines that are on their way to a GELF server.
+_STOP_S = 2.0
 
 
 class LoggingConfiguration:
@@ -28,28 +26,57 @@ class LoggingConfiguration:
         self.handler = handler
         self._configured = level
         self._undo: list[Callable[[], None]] = []
+        #: Levels of libraries' loggers before `set_level` changed them.
+        self._levels: dict[logging.Logger, int] = {}
 
     def set_level(self, level: str | None) -> None:
-        """Change the level of the root logger; None means the configured one."""
+        """Change the level of the root logger, Streamlit's and uvicorn's; None means the configured ones."""
         logging.getLogger().setLevel(level or self._configured)
+        for logger in _library_loggers():
+            if level is None:
+                if logger in self._levels:
+                    logger.setLevel(self._levels.pop(logger))
+            else:
+                self._levels.setdefault(logger, logger.level)
+                logger.setLevel(level)
 
     def restore(self) -> None:
         """Put every logger back as it was found."""
         while self._undo:
             self._undo.pop()()
-        _current.discard(self)
+        if _current.get("configuration") is self:
+            del _current["configuration"]
 
     def take(self) -> None:
         """Put our handler in the place of the others."""
         root = logging.getLogger()
+        if isinstance(self.handler.outlet, GelfOutlet):
+            outlet = self.handler.outlet
+            self._undo.append(lambda: outlet.stop(_STOP_S))
         self._replace_handlers(root)
         for name in _UVICORN:
             self._replace_handlers(logging.getLogger(name), propagate=False)
         with suppress(ImportError, AttributeError):
             self._take_streamlit()
         previous = root.level
-        root.setLevel(self._configured)
         self._undo.append(lambda: root.setLevel(previous))
+        root.setLevel(self._configured)
+        self._undo.append(self._restore_levels)
+        self._raise_levels()
+
+    def _raise_levels(self) -> None:
+        """`log_level` is the lowest level that is written: libraries that keep one of their own below it follow."""
+        wanted = logging.getLevelNamesMapping()[self._configured]
+        for logger in _library_loggers():
+            if logging.NOTSET < logger.level < wanted:
+                before = logger.level
+                logger.setLevel(wanted)
+                self._undo.append(lambda logger=logger, before=before: logger.setLevel(before))  # type: ignore[misc]
+
+    def _restore_levels(self) -> None:
+        while self._levels:
+            logger, level = self._levels.popitem()
+            logger.setLevel(level)
 
     def _replace_handlers(self, logger: logging.Logger, propagate: bool | None = None) -> None:
         """Ours instead of those that write to the console; files and others of the user's stay."""
@@ -94,7 +121,17 @@ class LoggingConfiguration:
         streamlit_logger.update_formatter()
 
 
-_current: set[LoggingConfiguration] = set()
+#: The configuration that holds now.
+_current: dict[str, LoggingConfiguration] = {}
+_default: list[LineHandler] = []
+_default_lock = threading.Lock()
+
+
+def _library_loggers() -> Iterator[logging.Logger]:
+    """Loggers whose libraries give them a level of their own."""
+    known = getattr(sys.modules.get("streamlit.logger"), "_loggers", None)
+    streamlit = list(known.values()) if isinstance(known, dict) else []
+    yield from dict.fromkeys([*streamlit, *(logging.getLogger(name) for name in _UVICORN)])
 
 
 def _is_console(handler: logging.Handler) -> bool:
@@ -107,29 +144,44 @@ def _is_console(handler: logging.Handler) -> bool:
     )
 
 
+def current_handler() -> LineHandler | None:
+    """The handler by which every line of the process leaves, None before `configure_logging`."""
+    configuration = _current.get("configuration")
+    return configuration.handler if configuration is not None else None
+
+
+def default_handler() -> LineHandler:
+    """The handler of a logger that is used without any configuration: JSON on standard output."""
+    if not _default:
+        with _default_lock:
+            if not _default:
+                _default.append(LineHandler())
+    return _default[0]
+
+
 def configure_logging(
     *,
     log_format: LogFormat | str = LogFormat.JSON,
     log_level: str = "INFO",
     service: str = "streamlit-app",
     stream: Any = None,
+    gelf_url: str | None = None,
 ) -> LoggingConfiguration:
     """Let every log line of the process leave the same way, once.
 
     Arguments:
         log_format: `json`, `gelf` or `plain_text`.
-        log_level: of the root logger.
+        log_level: of the root logger, and the least of Streamlit's and uvicorn's.
         service: the name in each line.
         stream: where lines go; by default standard output.
+        gelf_url: where GELF lines go instead: `udp://host:port` or `tcp://host:port`.
 
     Calling it again replaces what the call before put in place.
     """
-    for previous in tuple(_current):
+    if (previous := _current.get("configuration")) is not None:
         previous.restore()
-    target = stream or sys.stdout
-    handler = LineHandler(target)
-    handler.setFormatter(LineFormatter(log_format, service, target))
-    configuration = LoggingConfiguration(handler, str(log_level))
+    outlet: Outlet = GelfOutlet(gelf_url) if gelf_url else StreamOutlet(stream or sys.stdout)
+    configuration = LoggingConfiguration(LineHandler(log_format, service, outlet), str(log_level).upper())
     configuration.take()
-    _current.add(configuration)
+    _current["configuration"] = configuration
     return configuration

@@ -3,69 +3,213 @@
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import Mapping
-from enum import StrEnum
+import sys
+import time
+from contextlib import AbstractContextManager
 from typing import Any
 
-from opentelemetry import trace
-
+from otel.plain import text_of
+from streamlit_extension.logs import owasp
+from streamlit_extension.logs.business import BusinessEvents
+from streamlit_extension.logs.correlation import correlation, current_ids, new_ids
+from streamlit_extension.logs.entry import FIELDS, IDS, make_entry
 from streamlit_extension.logs.formats import LogFormat
-from streamlit_extension.logs.setup import LoggingConfiguration, configure_logging
+from streamlit_extension.logs.handler import LineHandler, StreamOutlet, learn_names
+from streamlit_extension.logs.levels import Level, LogLevel, find_level
+from streamlit_extension.logs.setup import LoggingConfiguration, configure_logging, current_handler, default_handler
 
 __all__ = ["LogFormat", "LogLevel", "LoggingConfiguration", "StructuredLogger", "configure_logging"]
 
-
-class LogLevel(StrEnum):
-    """Severity of a log line."""
-
-    DEBUG = "DEBUG"
-    INFO = "INFO"
-    WARNING = "WARNING"
-    ERROR = "ERROR"
-    CRITICAL = "CRITICAL"
+_TELL_S = 60.0
+_MAX_TOLD = 100
 
 
 class StructuredLogger:
-    """Writes lines with fields.
+    """Writes lines with fields, and never raises.
 
     Arguments:
         name: the logger's name.
-        logger: takes the records; by default the standard logger of that name.
+        logger: the standard logger that decides on levels and whose other handlers get the records too; by default
+            the one of that name.
+        handler: writes the lines; by default the process's (`configure_logging`), and where there is none, or
+            `log_format`, `service` or `stream` is given, one of its own: JSON on standard output.
+        log_format, service, stream: of a handler of its own.
+        level: the least level that is written while nothing is configured.
+        business_events: counts them; by default the metric `business.events` of the API's meter.
 
-    Inside a span a line carries its ids; outside it opens a correlation of its own.
+    Inside a span a record carries its ids; outside it opens a correlation of its own, or that of `correlation()`.
     """
 
-    def __init__(self, *, name: str = "app", logger: logging.Logger | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        name: str = "app",
+        logger: logging.Logger | None = None,
+        handler: LineHandler | None = None,
+        log_format: LogFormat | str | None = None,
+        service: str | None = None,
+        stream: Any = None,
+        level: LogLevel | str = LogLevel.INFO,
+        business_events: BusinessEvents | None = None,
+    ) -> None:
         self._logger = logger or logging.getLogger(name)
+        if handler is None and (log_format is not None or service is not None or stream is not None):
+            handler = LineHandler(log_format or LogFormat.JSON, service or "streamlit-app", StreamOutlet(stream))
+        self._handler = handler
+        self._threshold = (find_level(level) or _INFO).number
+        self._business = business_events
+        self._told: set[str] = set()
+        self._failed_at_s = float("-inf")
 
-    def log_with_correlation(self, level: LogLevel | str, message: str, **fields: Any) -> str:
+    def log_with_correlation(self, level: LogLevel | str | int, message: str, **fields: Any) -> str:
         """Write one line; returns its trace id (32 hex digits).
 
-        Raises:
-            ValueError: `level` is none of `LogLevel`.
+        `exc_info` among the fields is an exception, or True for the one that is being handled. An unknown level counts
+        as WARNING, and is told once.
         """
-        return self._write(LogLevel(str(level).upper()), message, None, fields)
+        return self._write(level, message, None, fields)
 
     def log_performance(self, operation: str, duration_ms: float, **fields: Any) -> str:
         """Write how long an operation took, in milliseconds."""
-        named = {"operation": operation, "duration_ms": duration_ms, **fields}
-        return self._write(LogLevel.INFO, f"{operation} took {duration_ms:g} ms", "performance", named)
+        try:
+            message = f"{operation} took {duration_ms:g} ms"
+        except Exception:
+            message = f"{text_of(operation)} took {text_of(duration_ms)} ms"
+        return self._write("INFO", message, "performance", {"operation": operation, "duration_ms": duration_ms} | fields)
 
     def log_security_event(self, event: str, **fields: Any) -> str:
-        """Write a security event by its name in the OWASP logging vocabulary (`authn_login_fail`, …)."""
-        return self._write(LogLevel.WARNING, event, event, fields)
+        """Write a security event by its name in the OWASP logging vocabulary, at the level given there.
+
+        Details may follow the name as the vocabulary writes them (`authz_fail:ada,reports`). A name that it doesn't
+        have is written all the same, as WARNING, and told once with the nearest name: a slip costs no audit line.
+        """
+        text = text_of(event)
+        name = owasp.name_of(text)
+        level = owasp.level_of_event(name)
+        if level is None:
+            near = owasp.nearest(name)
+            hint = f"; did you mean {near}?" if near else ""
+            self._tell_once("security_event.unknown", f"{name[:80]!r} is not in the OWASP logging vocabulary{hint}")
+        return self._write(level or LogLevel.WARNING, text, name, fields)
 
     def log_business_event(self, event: str, **fields: Any) -> str:
-        """Write a business event (`client.created`, …)."""
-        return self._write(LogLevel.INFO, event, event, fields)
+        """Write a business event (`client.created`, …) and count it in the metric `business.events`."""
+        name = text_of(event)[:128]
+        try:
+            if self._business is None:
+                self._business = _business_events()
+            if not self._business.count(name):
+                self._tell_once("business_event.too_many", "further names of business events are counted as 'other'")
+        except Exception as error:
+            self._contain(error)
+        return self._write("INFO", name, name, fields)
 
-    def _write(self, level: LogLevel, message: str, event: str | None, fields: Mapping[str, Any]) -> str:
-        context = trace.get_current_span().get_span_context()
-        trace_id = format(context.trace_id, "032x") if context.is_valid else secrets.token_hex(16)
-        span_id = format(context.span_id, "016x") if context.is_valid else secrets.token_hex(8)
-        extra = {"trace_id": trace_id, "span_id": span_id, "event": event}
-        taken = vars(logging.makeLogRecord({})).keys() | extra.keys() | {"message", "asctime"}
-        extra |= {f"field.{key}" if key in taken else key: value for key, value in fields.items()}
-        self._logger.log(logging.getLevelName(level.value), message, extra=extra)
-        return trace_id
+    def correlation(self) -> AbstractContextManager[str]:
+        """Inside, records that belong to no span share one trace id, which is given."""
+        return correlation()
+
+    def _write(self, level: Any, message: Any, event: str | None, fields: dict[str, Any]) -> str:
+        ids, suppressed = current_ids()
+        if ids is None:
+            ids = new_ids()
+        try:
+            known = find_level(level)
+            if known is None:
+                self._tell_once("log.unknown_level", f"{text_of(level)[:80]!r} is no level; allowed: {_LEVELS}")
+                known = _WARNING
+            handler = self._handler or current_handler()
+            if not self._logger.isEnabledFor(known.number):
+                if handler is not None and self._handler is None:
+                    return ids.trace
+                if known.number < self._threshold or self._logger.manager.disable >= known.number:
+                    return ids.trace
+            handler = handler or default_handler()
+            if not self._only(handler):
+                self._write_through_logging(handler, known, message, event, ids, fields)
+            elif (
+                message.__class__ is not str
+                or "exc_info" in fields
+                or not handler.deliver_plain(
+                    now := time.time_ns(), known, self._logger.name, message, event, ids, fields, not suppressed
+                )
+            ):
+                now = time.time_ns()
+                error = _error(fields.pop("exc_info", None))
+                name = self._logger.name
+                handler.deliver(make_entry(now, known, name, message, event, ids, fields, error, not suppressed))
+                learn_names(fields if event is None else (*fields, event))
+        except Exception as error:
+            self._contain(error)
+        return ids.trace
+
+    def _only(self, handler: LineHandler) -> bool:
+        """Whether nobody but our handler gets what this logger logs, and nobody has a say in it."""
+        node: logging.Logger | None = self._logger
+        if handler.level or handler.filters or self._logger.filters or logging._logRecordFactory is not _RECORD:  # type: ignore[attr-defined]
+            return False
+        while node is not None:
+            for each in node.handlers:
+                if each is not handler:
+                    return False
+            node = node.parent if node.propagate else None
+        return True
+
+    def _write_through_logging(
+        self, handler: LineHandler, level: Level, message: Any, event: str | None, ids: Any, fields: dict[str, Any]
+    ) -> None:
+        """As a record of logging: filters decide, our handler writes, every other handler gets it too."""
+        error = _error(fields.pop("exc_info", None))
+        found = sys._getframe(3)
+        code = found.f_code
+        exc_info = (type(error), error, error.__traceback__) if error is not None else None
+        record = self._logger.makeRecord(
+            self._logger.name, level.number, code.co_filename, found.f_lineno, message, (), exc_info, code.co_name
+        )
+        own = record.__dict__
+        for key, value in fields.items():
+            own.setdefault(key, value)
+        own |= {FIELDS: fields, IDS: ids, "event": event, "trace_id": ids.trace, "span_id": ids.span}
+        if not self._logger.filter(record):
+            return
+        if level.number >= handler.level:
+            handler.handle(record)
+        if self._logger.isEnabledFor(level.number):
+            self._logger.callHandlers(record)
+
+    def _tell_once(self, event: str, text: str) -> None:
+        if text not in self._told and len(self._told) < _MAX_TOLD:
+            self._told.add(text)
+            self._write("WARNING", text, event, {})
+
+    def _contain(self, error: Exception) -> None:
+        """Telemetry never breaks its host: what fails is told once a minute, by its type alone."""
+        now = time.monotonic()
+        if now - self._failed_at_s < _TELL_S:
+            return
+        self._failed_at_s = now
+        try:
+            _internal.warning("a log call failed: %s", type(error).__name__, extra={"event": "telemetry.internal_error"})
+        except Exception:
+            self._failed_at_s = now  # there is nobody to tell
+
+
+_LEVELS = ", ".join(LogLevel)
+_INFO, _WARNING = Level("INFO", 20, 9, 6), Level("WARNING", 30, 13, 4)
+_RECORD = logging.LogRecord
+_internal = logging.getLogger("streamlit_extension.logs")
+_shared: list[BusinessEvents] = []
+
+
+def _business_events() -> BusinessEvents:
+    """The process's counter: the bound on names holds for all loggers together."""
+    if not _shared:
+        _shared.append(BusinessEvents())
+    return _shared[0]
+
+
+def _error(given: Any) -> BaseException | None:
+    if isinstance(given, BaseException):
+        return given
+    if isinstance(given, tuple):
+        return given[1] if len(given) == 3 and isinstance(given[1], BaseException) else None
+    return sys.exc_info()[1] if given else None

@@ -1,0 +1,80 @@
+"""Which trace and span a record belongs to; outside any span, a correlation of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry import trace
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
+
+#: The key under which a context holds its span: the one of a context that holds nothing else.
+_SPAN_KEY: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """The ids of a record, as numbers and as they are written (32 and 16 hex digits)."""
+
+    trace_id: int
+    span_id: int
+    flags: int
+    trace: str
+    span: str
+    json: bytes
+
+
+NO_IDS: Final = Ids(0, 0, 0, "", "", b"")
+
+_own: ContextVar[Ids | None] = ContextVar("stx_correlation", default=None)
+# Not the module's generator: a script that seeds it for its figures would get the same ids in every run.
+_random = random.Random()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
+#: The span context that was asked for last, with its ids; a run's records come one after another.
+_last: tuple[object, Ids] = (None, NO_IDS)
+
+
+def _ids(trace_id: int, span_id: int, flags: int) -> Ids:
+    written, span = f"{trace_id:032x}", f"{span_id:016x}"
+    json = f',"trace_id":"{written}","span_id":"{span}"'.encode()
+    return Ids(trace_id, span_id, flags, written, span, json)
+
+
+def new_ids() -> Ids:
+    """Random ids that belong to no span."""
+    return _ids(_random.getrandbits(128) or 1, _random.getrandbits(64) or 1, 0)
+
+
+def current_ids() -> tuple[Ids | None, bool]:
+    """The ids of the active span or correlation, None outside both; and whether telemetry is suppressed here."""
+    global _last  # noqa: PLW0603 - one tuple, replaced as a whole: any thread may read it at any time
+    context = get_current()
+    suppressed = bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY)) if context else False
+    span = context.get(_SPAN_KEY) if context else None
+    if span is not None:
+        about = span.get_span_context()  # type: ignore[attr-defined]
+        last = _last
+        if last[0] is about:
+            return last[1], suppressed
+        if about.is_valid:
+            ids = _ids(about.trace_id, about.span_id, int(about.trace_flags))
+            _last = (about, ids)
+            return ids, suppressed
+    return _own.get(), suppressed
+
+
+@contextmanager
+def correlation() -> Iterator[str]:
+    """Records made inside, outside any span, belong together; gives their trace id. One inside another is the same."""
+    ids = _own.get() or new_ids()
+    token = _own.set(ids)
+    try:
+        yield ids.trace
+    finally:
+        _own.reset(token)
