@@ -26,24 +26,23 @@ class Ids:
     flags: int
     trace: str
     span: str
-    json: bytes
+    json: str
 
 
-NO_IDS: Final = Ids(0, 0, 0, "", "", b"")
+NO_IDS: Final = Ids(0, 0, 0, "", "", "")
 
 _own: ContextVar[Ids | None] = ContextVar("stx_correlation", default=None)
 # Not the module's generator: a script that seeds it for its figures would get the same ids in every run.
 _random = random.Random()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
-#: The span context that was asked for last, with its ids; a run's records come one after another.
-_last: tuple[object, Ids] = (None, NO_IDS)
+#: The context that was asked for last, with the answer; a run's records come one after another in the same.
+_last: tuple[Context | None, tuple[Ids | None, bool]] = (None, (None, False))
 
 
 def _ids(trace_id: int, span_id: int, flags: int) -> Ids:
     written, span = f"{trace_id:032x}", f"{span_id:016x}"
-    json = f',"trace_id":"{written}","span_id":"{span}"'.encode()
-    return Ids(trace_id, span_id, flags, written, span, json)
+    return Ids(trace_id, span_id, flags, written, span, f',"trace_id":"{written}","span_id":"{span}"')
 
 
 def new_ids() -> Ids:
@@ -55,18 +54,17 @@ def current_ids() -> tuple[Ids | None, bool]:
     """The ids of the active span or correlation, None outside both; and whether telemetry is suppressed here."""
     global _last  # noqa: PLW0603 - one tuple, replaced as a whole: any thread may read it at any time
     context = get_current()
-    suppressed = bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY)) if context else False
-    span = context.get(_SPAN_KEY) if context else None
-    if span is not None:
-        about = span.get_span_context()  # type: ignore[attr-defined]
-        last = _last
-        if last[0] is about:
-            return last[1], suppressed
-        if about.is_valid:
-            ids = _ids(about.trace_id, about.span_id, int(about.trace_flags))
-            _last = (about, ids)
-            return ids, suppressed
-    return _own.get(), suppressed
+    last = _last
+    if last[0] is context:
+        return last[1]
+    suppressed = bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY))
+    span = context.get(_SPAN_KEY)
+    about = span.get_span_context() if isinstance(span, trace.Span) else None
+    if about is None or not about.is_valid:
+        return _own.get(), suppressed
+    found = _ids(about.trace_id, about.span_id, int(about.trace_flags)), suppressed
+    _last = (context, found)
+    return found
 
 
 @contextmanager

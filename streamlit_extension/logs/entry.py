@@ -135,7 +135,7 @@ def _written_ids(own: Mapping[str, Any]) -> Ids | None:
         return None
     if len(trace) != 32 or len(span) not in (0, 16):
         return None
-    return Ids(*numbers, 0, trace, span, b"")
+    return Ids(*numbers, 0, trace, span, "")
 
 
 def _message(record: logging.LogRecord) -> str:

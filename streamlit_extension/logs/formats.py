@@ -38,21 +38,21 @@ _HOST: Final = socket.gethostname() or "localhost"
 
 _encoder = msgspec.json.Encoder(enc_hook=lambda value: clean_text(text_of(value)))
 to_json: Callable[[Any], bytes] = _encoder.encode
-_second: tuple[int, bytes] = (-1, b"")
+_second: tuple[str, str] = ("", "")
 
 
-def json_time(timestamp_ns: int) -> bytes:
+def json_time(timestamp_ns: int) -> str:
     """RFC 3339 in UTC with microseconds; the second is formatted once and then remembered."""
     global _second  # noqa: PLW0603 - one tuple, replaced as a whole: any thread may read it at any time
-    second, rest = divmod(timestamp_ns, 1_000_000_000)
+    digits = str(timestamp_ns)
     known = _second
-    if known[0] != second:
+    if known[0] != digits[:-9]:
         try:
-            known = (second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode())
+            text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(timestamp_ns // 1_000_000_000))
         except (OverflowError, ValueError, OSError):
-            known = (second, b"1970-01-01T00:00:00.")  # a clock that is out of every calendar
-        _second = known
-    return b"%b%06dZ" % (known[1], rest // 1000)
+            text = "1970-01-01T00:00:00."  # a clock that is out of every calendar
+        known = _second = (digits[:-9], text)
+    return f"{known[1]}{digits[-9:-3].zfill(6)}Z"
 
 
 def encode(facts: Mapping[str, Any]) -> bytes:
@@ -72,7 +72,7 @@ def escape(line: bytes) -> bytes:
 def facts_of(entry: Entry, service: str) -> dict[str, Any]:
     """An entry as the keys of a line, in their order."""
     facts: dict[str, Any] = {
-        "timestamp": json_time(entry.timestamp_ns).decode(),
+        "timestamp": json_time(entry.timestamp_ns),
         "level": entry.level.name,
         "logger": entry.logger,
         "message": entry.message,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-from otel.guard import MAX_FIELDS, MAX_TEXT, is_sensitive, known_secrets
+from otel import guard as _guard
+from otel import logsink as _logsink
+from otel.guard import MAX_TEXT, is_sensitive, known_secrets, looks_clean
 from otel.logsink import current_log_sink, is_export_path
 from otel.records import LogFact
-from otel.secret_text import maybe_named, maybe_token
+from otel.secret_text import maybe_token
 from streamlit_extension.logs.correlation import Ids
 from streamlit_extension.logs.entry import DONE, RESERVED, Entry, entry_of
 from streamlit_extension.logs.formats import LogFormat, escape, formatter_of, json_time, to_json, wants_colour
@@ -22,7 +26,10 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 #: Names of fields that have been looked at: not sensitive, not one of the line's own, printable. Bounded.
 _safe_names: set[str] = set()
 _MAX_NAMES: Final = 4096
-_exports = lru_cache(maxsize=1024)(lambda logger: not is_export_path(logger))
+#: Messages that are remembered as clean: how many, and of how many characters at most.
+_MAX_MESSAGES: Final = 1024
+_MAX_MESSAGE: Final = 256
+exports = lru_cache(maxsize=1024)(lambda logger: not is_export_path(logger))
 
 
 class Outlet(Protocol):
@@ -33,10 +40,11 @@ class Outlet(Protocol):
 
 
 class StreamOutlet:
-    """A stream such as standard output, flushed after each line; None is standard output as it is at the moment."""
+    """A stream such as standard output, written to at once; None is standard output as it is at the moment."""
 
     def __init__(self, stream: Any = None) -> None:
         self._stream = stream
+        self._raw = _raw_of(stream)
 
     @property
     def stream(self) -> Any:
@@ -45,14 +53,30 @@ class StreamOutlet:
 
     def write(self, line: bytes) -> None:
         """Write UTF-8, whatever the stream's own encoding is; one without bytes below it gets text."""
+        raw = self._raw
+        if raw is not None:  # one call of the system for a line, and nothing that waits in a buffer
+            written = raw.write(line)
+            while written != len(line):
+                line = line[written or 0 :]
+                written = raw.write(line)
+            return
         stream = sys.stdout if self._stream is None else self._stream
-        try:
-            stream = stream.buffer
-        except AttributeError:
+        buffer = getattr(stream, "buffer", None)
+        if buffer is None:
             stream.write(line.decode())
         else:
-            stream.write(line)
+            stream.flush()
+            buffer.write(line)
         stream.flush()
+
+
+def _raw_of(stream: Any) -> io.FileIO | None:
+    """The file below a text stream, when it blocks."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    try:
+        return raw if isinstance(raw, io.FileIO) and os.get_blocking(raw.fileno()) else None
+    except (OSError, ValueError):
+        return None
 
 
 class LineHandler(logging.Handler):
@@ -74,8 +98,11 @@ class LineHandler(logging.Handler):
         #: Lines that could not be written.
         self.lost = 0
         self._line = formatter_of(self.log_format, wants_colour(getattr(self.outlet, "stream", None)))
-        self._heads: dict[tuple[str, str], bytes] = {}
-        self._service_json = b',"service":' + to_json(service)
+        self._heads: dict[tuple[str, str], str] = {}
+        self._service_json = f',"service":{to_json(service).decode()}'
+        #: Messages that were found clean, as JSON; most are said again and again. For one set of known secrets.
+        self._messages: dict[str, str] = {}
+        self._secrets = known_secrets()
         self._fast = self.log_format is LogFormat.JSON
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -92,7 +119,7 @@ class LineHandler(logging.Handler):
     def deliver(self, entry: Entry) -> None:
         """Write an entry's line and hand it to the sink."""
         self._write(self._line(entry, self.service) + b"\n")
-        if entry.exportable and (sink := current_log_sink()) is not None and _exports(entry.logger):
+        if entry.exportable and (sink := current_log_sink()) is not None and exports(entry.logger):
             sink(entry.fact())
 
     def _write(self, line: bytes) -> None:
@@ -121,37 +148,34 @@ class LineHandler(logging.Handler):
 
         The fields' JSON is searched instead of the fields: its colons are counted, so that one within a value shows.
         """
-        if not (self._fast and fields.keys() <= _safe_names and _PLAIN.issuperset(map(type, fields.values()))):
+        if not self._fast or not fields.keys() <= _safe_names or (event is not None and event not in _safe_names):
             return False
-        if event is not None and event not in _safe_names:
-            return False
-        head = self._heads.get((logger, level.name))
-        if head is None:
-            head = self._head(logger, level)
-        try:
-            tail = to_json(fields)
-            body = to_json(message)
-        except (UnicodeEncodeError, TypeError, ValueError):  # lone surrogates, a subclass of str
-            return False
-        text = tail.decode()
-        if len(text) + len(message) > MAX_TEXT or len(fields) > MAX_FIELDS:
-            return False
-        if text.count(":") != len(fields) or "=" in text or maybe_token(text):
-            return False
-        if "null" in text and any(value.__class__ is float and value - value != 0.0 for value in fields.values()):
-            return False  # NaN or infinite, which JSON can't say
-        if (("=" in message or ":" in message) and maybe_named(message)) or maybe_token(message):
-            return False
-        for secret, _ in known_secrets():
-            if secret in text or secret in message:
+        for value in fields.values():
+            if value.__class__ not in _PLAIN:
                 return False
-        name = b"" if event is None else b',"event":' + to_json(event)
-        parts = (b'{"timestamp":"', json_time(timestamp_ns), head, body, name, ids.json, self._service_json)
-        line = b"".join((*parts, b",", tail[1:], b"\n") if fields else (*parts, b"}\n"))
-        if not line.isascii() or b"\x7f" in line:
-            line = escape(line[:-1]) + b"\n"
-        self._write(line)
-        if exportable and (sink := current_log_sink()) is not None and _exports(logger):
+        try:
+            tail = to_json(fields).decode()
+        except UnicodeEncodeError:  # lone surrogates
+            return False
+        if tail.count(":") != len(fields) or "=" in tail or len(tail) > MAX_TEXT or maybe_token(tail):
+            return False
+        if "null" in tail and any(value.__class__ is float and value - value != 0.0 for value in fields.values()):
+            return False  # NaN or infinite, which JSON can't say
+        if self._secrets is not _guard._known:
+            self._secrets = known_secrets()
+            self._messages.clear()
+        for secret, _ in self._secrets:
+            if secret in tail:
+                return False
+        body = self._messages.get(message) or self._clean_message(message)
+        if body is None:
+            return False
+        head = self._heads.get((logger, level.name)) or self._head(logger, level)
+        name = f',"event":"{event}"' if event is not None else ""
+        rest = f",{tail[1:]}\n" if fields else "}\n"
+        line = f'{{"timestamp":"{json_time(timestamp_ns)}{head}{body}{name}{ids.json}{self._service_json}{rest}'
+        self._write(line.encode() if line.isascii() and "\x7f" not in line else escape(line[:-1].encode()) + b"\n")
+        if exportable and (sink := _logsink._sink) is not None:
             sink(
                 LogFact(
                     timestamp_ns,
@@ -168,8 +192,22 @@ class LineHandler(logging.Handler):
             )
         return True
 
-    def _head(self, logger: str, level: Level) -> bytes:
-        head = b'","level":%b,"logger":%b,"message":' % (to_json(level.name), to_json(logger))
+    def _clean_message(self, message: str) -> str | None:
+        """A message as JSON, None when it is not clean."""
+        if len(message) > MAX_TEXT or not looks_clean(message):
+            return None
+        try:
+            body = to_json(message).decode()
+        except UnicodeEncodeError:
+            return None
+        if len(message) <= _MAX_MESSAGE:
+            if len(self._messages) >= _MAX_MESSAGES:
+                self._messages.clear()
+            self._messages[message] = body
+        return body
+
+    def _head(self, logger: str, level: Level) -> str:
+        head = f'","level":{to_json(level.name).decode()},"logger":{to_json(logger).decode()},"message":'
         if len(self._heads) < _MAX_NAMES:
             self._heads[logger, level.name] = head
         return head

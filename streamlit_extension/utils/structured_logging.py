@@ -8,13 +8,13 @@ import time
 from contextlib import AbstractContextManager
 from typing import Any
 
-from otel.plain import text_of
+from otel.plain import text_of, tidy
 from streamlit_extension.logs import owasp
 from streamlit_extension.logs.business import BusinessEvents
 from streamlit_extension.logs.correlation import correlation, current_ids, new_ids
 from streamlit_extension.logs.entry import FIELDS, IDS, make_entry
 from streamlit_extension.logs.formats import LogFormat
-from streamlit_extension.logs.handler import LineHandler, StreamOutlet, learn_names
+from streamlit_extension.logs.handler import LineHandler, StreamOutlet, exports, learn_names
 from streamlit_extension.logs.levels import Level, LogLevel, find_level
 from streamlit_extension.logs.setup import LoggingConfiguration, configure_logging, current_handler, default_handler
 
@@ -55,6 +55,8 @@ class StructuredLogger:
         self._logger = logger or logging.getLogger(name)
         if handler is None and (log_format is not None or service is not None or stream is not None):
             handler = LineHandler(log_format or LogFormat.JSON, service or "streamlit-app", StreamOutlet(stream))
+        self._name = tidy(self._logger.name)
+        self._exports = exports(self._name)
         self._handler = handler
         self._threshold = (find_level(level) or _INFO).number
         self._business = business_events
@@ -75,7 +77,9 @@ class StructuredLogger:
             message = f"{operation} took {duration_ms:g} ms"
         except Exception:
             message = f"{text_of(operation)} took {text_of(duration_ms)} ms"
-        return self._write("INFO", message, "performance", {"operation": operation, "duration_ms": duration_ms} | fields)
+        return self._write(
+            "INFO", message, "performance", {"operation": operation, "duration_ms": duration_ms} | fields
+        )
 
     def log_security_event(self, event: str, **fields: Any) -> str:
         """Write a security event by its name in the OWASP logging vocabulary, at the level given there.
@@ -130,13 +134,12 @@ class StructuredLogger:
                 message.__class__ is not str
                 or "exc_info" in fields
                 or not handler.deliver_plain(
-                    now := time.time_ns(), known, self._logger.name, message, event, ids, fields, not suppressed
+                    time.time_ns(), known, self._name, message, event, ids, fields, not suppressed and self._exports
                 )
             ):
                 now = time.time_ns()
                 error = _error(fields.pop("exc_info", None))
-                name = self._logger.name
-                handler.deliver(make_entry(now, known, name, message, event, ids, fields, error, not suppressed))
+                handler.deliver(make_entry(now, known, self._name, message, event, ids, fields, error, not suppressed))
                 learn_names(fields if event is None else (*fields, event))
         except Exception as error:
             self._contain(error)
@@ -148,9 +151,9 @@ class StructuredLogger:
         if handler.level or handler.filters or self._logger.filters or logging._logRecordFactory is not _RECORD:  # type: ignore[attr-defined]
             return False
         while node is not None:
-            for each in node.handlers:
-                if each is not handler:
-                    return False
+            handlers = node.handlers
+            if handlers and (len(handlers) != 1 or handlers[0] is not handler):
+                return False
             node = node.parent if node.propagate else None
         return True
 
@@ -188,7 +191,9 @@ class StructuredLogger:
             return
         self._failed_at_s = now
         try:
-            _internal.warning("a log call failed: %s", type(error).__name__, extra={"event": "telemetry.internal_error"})
+            _internal.warning(
+                "a log call failed: %s", type(error).__name__, extra={"event": "telemetry.internal_error"}
+            )
         except Exception:
             self._failed_at_s = now  # there is nobody to tell
 
