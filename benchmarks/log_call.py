@@ -1,7 +1,7 @@
 """What a log call costs, beside its peers: `python benchmarks/log_call.py [--calls N] [--rounds N]`.
 
 Every contender is a process of its own, inside a span, and logs the same five fields to a file of its own; they take
-turns, round by round, so that what else the machine does meets all of them. "Caller" is the time until the call returns;
+turns, round by round, so that what else the machine does meets all of them. "Caller" is the time of the calling thread,
 "CPU" is what the whole process has used when all of it is out, worker threads included. Ratios are medians over rounds.
 
 - ours: one JSON line and one record for the sink, correlated, every field searched for secrets
@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.support import PEERS_PYTHON, has
 
+WARM_UP = 2000
 ROOT = str(Path(__file__).parents[1])
 
 #: Each program defines `call(number)` and, where something happens later, `finish()`.
@@ -98,16 +99,16 @@ root.addHandler(LoggingHandler(logger_provider=provider))
 finish = provider.force_flush
 """
 )
-#: Runs inside a span and answers each line with the seconds of a round: caller's and CPU.
+#: Runs inside a span and answers each line with the CPU seconds of a round: the calling thread's and the process's.
 DRIVER = """
 import sys, time
 from opentelemetry.sdk.trace import TracerProvider
 PATH, calls = sys.argv[1], int(sys.argv[2])
 finish = lambda: None
-{program}
-clock, cpu = time.perf_counter, time.process_time
+PROGRAM
+clock, cpu = time.thread_time, time.process_time
 with TracerProvider().get_tracer("benchmark").start_as_current_span("run"):
-    for n in range(2000): call(n)
+    for n in range(WARM_UP): call(n)
     finish()
     for _ in sys.stdin:
         began, used = clock(), cpu()
@@ -128,14 +129,15 @@ CONTENDERS = {
 
 def start(python: str, program: str, path: Path, calls: int) -> subprocess.Popen[str]:
     """One contender, ready for its rounds."""
-    code = DRIVER.format(program=program)
+    code = DRIVER.replace("PROGRAM", program).replace("WARM_UP", str(WARM_UP))
     pipe = subprocess.PIPE
     return subprocess.Popen([python, "-c", code, str(path), str(calls)], stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
 
 
 def turn(process: subprocess.Popen[str]) -> tuple[float, float]:
     """One round of one contender: seconds of the caller and of CPU."""
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     process.stdin.write("go\n")
     process.stdin.flush()
     answer = process.stdout.readline().split()
@@ -160,6 +162,11 @@ def main() -> None:
         rounds = [{name: turn(process) for name, process in running.items()} for _ in range(options.rounds)]
         for process in running.values():
             process.communicate()
+        for number, name in enumerate(CONTENDERS):
+            with open(Path(folder) / f"{number}.log", "rb") as lines:
+                found, due = sum(1 for _ in lines), WARM_UP + options.rounds * options.calls
+            if found != due:
+                raise SystemExit(f"{name} has written {found} lines of {due}")
     print(f"{'':36} {'caller (µs)':>12} {'× structlog':>12} {'CPU (µs)':>10} {'× OTel handler':>15}")
     for name in CONTENDERS:
         caller, used = (statistics.median(each[name][i] for each in rounds) / options.calls * 1e6 for i in (0, 1))

@@ -38,13 +38,14 @@ _HOST: Final = socket.gethostname() or "localhost"
 
 _encoder = msgspec.json.Encoder(enc_hook=lambda value: clean_text(text_of(value)))
 to_json: Callable[[Any], bytes] = _encoder.encode
+_SECOND_NS: Final = 1_000_000_000
 _second: tuple[str, str] = ("", "")
 
 
 def json_time(timestamp_ns: int) -> str:
     """RFC 3339 in UTC with microseconds; the second is formatted once and then remembered."""
     global _second  # noqa: PLW0603 - one tuple, replaced as a whole: any thread may read it at any time
-    digits = str(timestamp_ns)
+    digits = str(timestamp_ns) if timestamp_ns > _SECOND_NS else f"{max(timestamp_ns, 0):010d}"
     known = _second
     if known[0] != digits[:-9]:
         try:
@@ -52,7 +53,7 @@ def json_time(timestamp_ns: int) -> str:
         except (OverflowError, ValueError, OSError):
             text = "1970-01-01T00:00:00."  # a clock that is out of every calendar
         known = _second = (digits[:-9], text)
-    return f"{known[1]}{digits[-9:-3].zfill(6)}Z"
+    return f"{known[1]}{digits[-9:-3]}Z"
 
 
 def encode(facts: Mapping[str, Any]) -> bytes:

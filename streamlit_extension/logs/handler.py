@@ -29,6 +29,9 @@ _MAX_NAMES: Final = 4096
 #: Messages that are remembered as clean: how many, and of how many characters at most.
 _MAX_MESSAGES: Final = 1024
 _MAX_MESSAGE: Final = 256
+#: The same of values.
+_MAX_VALUES: Final = 4096
+_MAX_VALUE: Final = 64
 exports = lru_cache(maxsize=1024)(lambda logger: not is_export_path(logger))
 
 
@@ -102,6 +105,8 @@ class LineHandler(logging.Handler):
         self._service_json = f',"service":{to_json(service).decode()}'
         #: Messages that were found clean, as JSON; most are said again and again. For one set of known secrets.
         self._messages: dict[str, str] = {}
+        #: Short texts among the fields' values that were found clean: names of pages, users and states come again.
+        self._values: set[str] = set()
         self._secrets = known_secrets()
         self._fast = self.log_format is LogFormat.JSON
 
@@ -146,27 +151,25 @@ class LineHandler(logging.Handler):
     ) -> bool:
         """The short way for what is plain and clean already; False, with nothing done, for anything else.
 
-        The fields' JSON is searched instead of the fields: its colons are counted, so that one within a value shows.
+        The fields' JSON is searched instead of the fields: its colons are counted, so that one within a value shows. Texts
+        that were found clean before are not searched again.
         """
         if not self._fast or not fields.keys() <= _safe_names or (event is not None and event not in _safe_names):
             return False
+        clean, unsure = self._values, False
         for value in fields.values():
-            if value.__class__ not in _PLAIN:
+            if value.__class__ is str:
+                unsure = unsure or value not in clean
+            elif value.__class__ not in _PLAIN:
                 return False
         try:
             tail = to_json(fields).decode()
         except UnicodeEncodeError:  # lone surrogates
             return False
-        if tail.count(":") != len(fields) or "=" in tail or len(tail) > MAX_TEXT or maybe_token(tail):
+        if (unsure or self._secrets is not _guard._known) and not self._looks_clean(tail, fields):
             return False
         if "null" in tail and any(value.__class__ is float and value - value != 0.0 for value in fields.values()):
             return False  # NaN or infinite, which JSON can't say
-        if self._secrets is not _guard._known:
-            self._secrets = known_secrets()
-            self._messages.clear()
-        for secret, _ in self._secrets:
-            if secret in tail:
-                return False
         body = self._messages.get(message) or self._clean_message(message)
         if body is None:
             return False
@@ -174,7 +177,14 @@ class LineHandler(logging.Handler):
         name = f',"event":"{event}"' if event is not None else ""
         rest = f",{tail[1:]}\n" if fields else "}\n"
         line = f'{{"timestamp":"{json_time(timestamp_ns)}{head}{body}{name}{ids.json}{self._service_json}{rest}'
-        self._write(line.encode() if line.isascii() and "\x7f" not in line else escape(line[:-1].encode()) + b"\n")
+        out = line.encode()
+        if not line.isascii() or "\x7f" in line:
+            out = escape(out[:-1]) + b"\n"
+        try:
+            with self.lock:  # type: ignore[union-attr] - logging's handlers have one from the start
+                self.outlet.write(out)
+        except Exception:  # as in `_write`
+            self.lost += 1
         if exportable and (sink := _logsink._sink) is not None:
             sink(
                 LogFact(
@@ -190,6 +200,22 @@ class LineHandler(logging.Handler):
                     logger,
                 )
             )
+        return True
+
+    def _looks_clean(self, tail: str, fields: dict[str, Any]) -> bool:
+        """Whether fields, given as their JSON too, hold nothing that would be replaced; remembers short values."""
+        if self._secrets is not _guard._known:
+            self._secrets = known_secrets()
+            self._messages.clear()
+            self._values.clear()
+        if tail.count(":") != len(fields) or "=" in tail or len(tail) > MAX_TEXT or maybe_token(tail):
+            return False
+        for secret, _ in self._secrets:
+            if secret in tail:
+                return False
+        if len(self._values) > _MAX_VALUES:
+            self._values.clear()
+        self._values.update(each for each in fields.values() if each.__class__ is str and len(each) <= _MAX_VALUE)
         return True
 
     def _clean_message(self, message: str) -> str | None:

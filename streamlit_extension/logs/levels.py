@@ -48,16 +48,17 @@ def level_of(number: int, name: str) -> Level:
     return Level(name, number, _severity(number), _syslog(number))
 
 
-_NAMED: dict[Any, Level] = {}
+#: Level by its name in large or small letters, or logging's number.
+NAMED: dict[Any, Level] = {}
 for _each in LogLevel:
     _number = logging.getLevelNamesMapping()[_each.value]
-    _NAMED |= dict.fromkeys((_each, _each.value, _each.value.lower(), _number), level_of(_number, _each.value))
-_NAMED |= {"WARN": _NAMED["WARNING"], "warn": _NAMED["WARNING"], "FATAL": _NAMED["CRITICAL"]}
+    NAMED |= dict.fromkeys((_each, _each.value, _each.value.lower(), _number), level_of(_number, _each.value))
+NAMED |= {"WARN": NAMED["WARNING"], "warn": NAMED["WARNING"], "FATAL": NAMED["CRITICAL"]}
 
 
 def find_level(level: Any) -> Level | None:
     """The level of that name or number, in any case; None when there is none."""
     try:
-        return _NAMED.get(level) or _NAMED.get(str(level).upper())
+        return NAMED.get(level) or NAMED.get(str(level).upper())
     except Exception:  # what can't be hashed or has no text is no level
         return None

@@ -44,8 +44,7 @@ class LoggingConfiguration:
         """Put every logger back as it was found."""
         while self._undo:
             self._undo.pop()()
-        if _current.get("configuration") is self:
-            del _current["configuration"]
+        _forget(self)
 
     def take(self) -> None:
         """Put our handler in the place of the others."""
@@ -121,8 +120,9 @@ class LoggingConfiguration:
         streamlit_logger.update_formatter()
 
 
-#: The configuration that holds now.
-_current: dict[str, LoggingConfiguration] = {}
+#: The configuration that holds now, and its handler, by which every line of the process leaves.
+_current: LoggingConfiguration | None = None
+active_handler: LineHandler | None = None
 _default: list[LineHandler] = []
 _default_lock = threading.Lock()
 
@@ -144,10 +144,15 @@ def _is_console(handler: logging.Handler) -> bool:
     )
 
 
-def current_handler() -> LineHandler | None:
-    """The handler by which every line of the process leaves, None before `configure_logging`."""
-    configuration = _current.get("configuration")
-    return configuration.handler if configuration is not None else None
+def _remember(configuration: LoggingConfiguration | None) -> None:
+    global _current, active_handler  # noqa: PLW0603 - the one configuration of the process
+    _current = configuration
+    active_handler = configuration.handler if configuration is not None else None
+
+
+def _forget(configuration: LoggingConfiguration) -> None:
+    if _current is configuration:
+        _remember(None)
 
 
 def default_handler() -> LineHandler:
@@ -178,10 +183,10 @@ def configure_logging(
 
     Calling it again replaces what the call before put in place.
     """
-    if (previous := _current.get("configuration")) is not None:
-        previous.restore()
+    if _current is not None:
+        _current.restore()
     outlet: Outlet = GelfOutlet(gelf_url) if gelf_url else StreamOutlet(stream or sys.stdout)
     configuration = LoggingConfiguration(LineHandler(log_format, service, outlet), str(log_level).upper())
     configuration.take()
-    _current["configuration"] = configuration
+    _remember(configuration)
     return configuration

@@ -10,13 +10,14 @@ from typing import Any
 
 from otel.plain import text_of, tidy
 from streamlit_extension.logs import owasp
+from streamlit_extension.logs import setup as _setup
 from streamlit_extension.logs.business import BusinessEvents
 from streamlit_extension.logs.correlation import correlation, current_ids, new_ids
 from streamlit_extension.logs.entry import FIELDS, IDS, make_entry
 from streamlit_extension.logs.formats import LogFormat
 from streamlit_extension.logs.handler import LineHandler, StreamOutlet, exports, learn_names
-from streamlit_extension.logs.levels import Level, LogLevel, find_level
-from streamlit_extension.logs.setup import LoggingConfiguration, configure_logging, current_handler, default_handler
+from streamlit_extension.logs.levels import NAMED, Level, LogLevel, find_level
+from streamlit_extension.logs.setup import LoggingConfiguration, configure_logging, default_handler
 
 __all__ = ["LogFormat", "LogLevel", "LoggingConfiguration", "StructuredLogger", "configure_logging"]
 
@@ -117,11 +118,11 @@ class StructuredLogger:
         if ids is None:
             ids = new_ids()
         try:
-            known = find_level(level)
-            if known is None:
+            known = NAMED.get(level) if level.__class__ is str or level.__class__ is LogLevel else find_level(level)
+            if known is None and (known := find_level(level)) is None:
                 self._tell_once("log.unknown_level", f"{text_of(level)[:80]!r} is no level; allowed: {_LEVELS}")
                 known = _WARNING
-            handler = self._handler or current_handler()
+            handler = self._handler or _setup.active_handler
             if not self._logger.isEnabledFor(known.number):
                 if handler is not None and self._handler is None:
                     return ids.trace
