@@ -1,7 +1,7 @@
 """One chain that everything passes before it leaves the process: secrets are replaced, in linear time.
 
-Texts: `redact_text`, `redact_url`. Fields: `redact_fields`, `redact_value`; what comes out is plain data (None, bool, int,
-float, str, list, dict), bounded in depth, number and length, whatever the values do when they are asked.
+Texts: `redact_text`, `redact_url`. Fields: `redact_fields`, `redact_value`; what comes out is plain data (None, bool,
+int, float, str, list, dict), bounded in depth, number and length, whatever the values do when they are asked.
 Values that are known to be secret (`remember_secret`) are replaced wherever they turn up.
 """
 
@@ -31,6 +31,7 @@ __all__ = [
     "redact_url",
     "redact_value",
     "remember_secret",
+    "remember_secrets",
 ]
 
 #: Deepest nesting that is looked into; what lies deeper is replaced by its type's name.
@@ -60,17 +61,24 @@ def remember_secret(value: str) -> bool:
     """
     if len(value) < MIN_SECRET:
         return False
+    if value not in _remembered:
+        remember_secrets(value)
+    return True
+
+
+def remember_secrets(*values: str) -> None:
+    """Do the same with several; those that are too short are passed over, the oldest of too many is forgotten."""
     global _known  # noqa: PLW0603 - readers take the tuple as it is, without the lock
     with _lock:
-        if value in _remembered:
-            return True
-        _remembered[value] = None
+        new = [value for value in values if len(value) >= MIN_SECRET and value not in _remembered]
+        if not new:
+            return
+        _remembered.update(dict.fromkeys(new))
         while len(_remembered) > MAX_SECRETS:
             del _remembered[next(iter(_remembered))]
         forms = {form for each in _remembered for form in (each, quote(each, safe=""), quote(each))}
         longest_first = sorted(forms, key=len, reverse=True)
         _known = tuple((form, len(form) < 12 and form.isalpha()) for form in longest_first)
-    return True
 
 
 def forget_secrets() -> None:
@@ -157,5 +165,5 @@ def _redact_mapping(fields: Mapping[Any, Any], depth: int, budget: Budget, most:
 
 
 def redact_fields(fields: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
-    """Every field as it may leave; at most `MAX_FIELDS` of them, and then `fields_left_out` says how many are missing."""
+    """Every field as it may leave; at most `MAX_FIELDS`, and then `fields_left_out` says how many are missing."""
     return _redact_mapping(fields, depth, Budget(), MAX_FIELDS)

@@ -69,9 +69,7 @@ _KEY_BLOCK: Final = re.compile(
 _AFTER_SCHEME: Final = re.compile(r"(?<=://)[^\s\"'<>`]+")
 _PORT: Final = re.compile(r":\d{1,5}\Z")
 _QUERY: Final = re.compile(r"(?<=\?)[^\s\"'<>`#?]+")
-_HEADER: Final = re.compile(
-    r"(?<![A-Za-z0-9])(bearer|basic)(\s{1,4}|%20|\+)([A-Za-z0-9._~+/=\-]{8,})", re.IGNORECASE
-)
+_HEADER: Final = re.compile(r"(?<![A-Za-z0-9])(bearer|basic)(\s{1,4}|%20|\+)([A-Za-z0-9._~+/=\-]{8,})", re.IGNORECASE)
 _DOTTED: Final = re.compile(r"(?<![A-Za-z0-9_.\-])[A-Za-z0-9_.\-]{16,}")
 _JWT: Final = re.compile(r"eyJ[A-Za-z0-9_\-]{5,}(?:\.[A-Za-z0-9_\-]+){1,4}\.?|eyJ[A-Za-z0-9_\-]{60,}")
 _KNOWN_KEY: Final = re.compile(

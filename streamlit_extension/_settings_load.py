@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from streamlit_extension._settings_types import (
 )
 from streamlit_extension.settings import (
     Health,
+    LogFormat,
     Schema,
     Settings,
     StoreMode,
@@ -165,6 +167,11 @@ def _joint_rules(settings: Schema) -> Iterator[_Joint]:
         lambda: settings.pre_drain_s < settings.shutdown_budget_s,
         "pre_drain_s below shutdown_budget_s, which is the total of all phases",
     )
+    yield (
+        (("log_format",), ("gelf_url",)),
+        lambda: settings.gelf_url is None or settings.log_format is LogFormat.GELF,
+        "gelf_url with log_format = gelf",
+    )
     yield _age_rule(health)
     for name in health.checks:
         yield _age_rule(health, name)
@@ -264,6 +271,28 @@ def _printable(value: Any, hint: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def secrets_of(settings: Settings) -> Iterator[str]:
+    """Yield every secret in the clear, for those who must recognise it: values, lines of lists, passwords of URLs."""
+    for value in _secrets(Schema, settings):
+        text = value.reveal()
+        yield from (line.strip() for line in text.splitlines())
+        password = re.search(r"://[^/?#\s]*?:(.*)@", text)
+        if password is not None:
+            yield from dict.fromkeys((password[1], unquote(password[1])))
+
+
+def _secrets(hint: Any, value: Any) -> Iterator[Secret]:
+    table, inner = sources.table_of(hint), sources.map_of(hint)
+    if table is not None:
+        for name, field in sources.fields_of(table).items():
+            yield from _secrets(field, getattr(value, name))
+    elif inner is not None:
+        for item in value.values():
+            yield from _secrets(inner, item)
+    elif isinstance(value, Secret):
+        yield value
 
 
 def origin_of(settings: Settings, name: str) -> Origin:

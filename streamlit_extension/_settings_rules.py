@@ -6,6 +6,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 
@@ -101,6 +102,15 @@ def _secret_url(allowed: str, schemes: tuple[str, ...] | None, *, needs_host: bo
     return Rule(allowed, str, lambda text: Secret(check(text)), Secrecy.URL)
 
 
+def _gelf(text: str) -> str:
+    """Pass the address of a GELF server: nothing but scheme, host and port."""
+    url = url_checker(("udp", "tcp"))(text)
+    parts = urlsplit(url)
+    if not parts.port or parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("address")
+    return url
+
+
 def _file(text: str) -> str:
     path = Path(text).expanduser()
     return str(path)
@@ -164,6 +174,7 @@ HttpUrl = Annotated[
         Secrecy.URL,
     ),
 ]
+GelfUrl = Annotated[str, Rule("udp://host:port or tcp://host:port", str, _gelf, Secrecy.URL)]
 Store = Annotated[StoreMode, _choice(StoreMode)]
 Details = Annotated[HealthDetails, _choice(HealthDetails)]
 WhenSharedFails = Annotated[SharedFailure, _choice(SharedFailure)]

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from otel.guard import remember_secrets
 from otel.instrumentation.asgi import HttpTelemetry
 from otel.instrumentation.sqlalchemy import ENGINES
 from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
 from otel.instrumentation.streamlit import WATCHER, ScriptRun, in_script_thread
 from otel.providers import install_tracer_provider
 from streamlit_extension import listeners
+from streamlit_extension._settings_load import secrets_of
 from streamlit_extension.canary import Canary
 from streamlit_extension.control import ControlWatcher
 from streamlit_extension.data_folder import load_or_make_token, prepare_data_dir
@@ -164,6 +166,7 @@ class ObservableApp:
         self._prepare_paths()
         data_dir = prepare_data_dir(settings)
         self._token = load_or_make_token(settings, data_dir)
+        self._remember_secrets()
         self._start_checks(stack)
         self._start_signals(stack)
         await self._start_management(stack)
@@ -273,7 +276,7 @@ class ObservableApp:
 
     def _start_beats(self, stack: contextlib.AsyncExitStack, data_dir: Path | None, logs: Any) -> None:
         watchdog = Watchdog()
-        heartbeat = Heartbeat([self.service.heartbeat, watchdog.beat, ENGINES.sweep])
+        heartbeat = Heartbeat([self.service.heartbeat, watchdog.beat, ENGINES.sweep, self._remember_secrets])
         if data_dir is not None:
             control = ControlWatcher(data_dir, on_maintenance=self.service.set_maintenance, on_log_level=logs.set_level)
             heartbeat.beats.append(control.poll)
@@ -290,6 +293,10 @@ class ObservableApp:
 
     def _current_token(self) -> str | None:
         return self.settings.token_value() or self._token
+
+    def _remember_secrets(self) -> None:
+        """Known secrets are never printed; those in files change, so this is said again with every heartbeat."""
+        remember_secrets(*secrets_of(self.settings), self._token or "")
 
     def _find_addresses(self) -> list[str] | None:
         if self._own_addresses is not None:
@@ -323,8 +330,12 @@ class ObservableApp:
 
 def log_as_set(settings: Settings) -> LoggingConfiguration:
     """Let every log line of the process leave as the settings say."""
+    remember_secrets(*secrets_of(settings))
     return configure_logging(
-        log_format=settings.log_format, log_level=settings.log_level, service=settings.service_name
+        log_format=settings.log_format,
+        log_level=settings.log_level,
+        service=settings.service_name,
+        gelf_url=settings.gelf_url,
     )
 
 

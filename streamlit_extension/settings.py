@@ -267,6 +267,7 @@ class Schema(Table, frozen=True):
     store: rules.Store = StoreMode.AUTO
     log_format: rules.Format = LogFormat.JSON
     log_level: rules.Level = LogLevel.INFO
+    gelf_url: rules.GelfUrl | None = None
     shutdown_budget_s: rules.Seconds = 25.0
     pre_drain_s: rules.SecondsOrNone = 0.0
     trust_inbound_context: rules.Flag = False

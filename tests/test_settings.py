@@ -75,6 +75,8 @@ reset_s = 30
 """
 
 OTHERS = """
+log_format = "gelf"
+gelf_url = "udp://graylog.internal:12201"
 data_dir = "/var/lib/app"
 token = "binding-name-token"
 management_port = 9090
@@ -188,6 +190,22 @@ def test_every_value_of_the_schema_has_a_rule() -> None:
     for path in sources.known_paths(Schema):
         rule = rule_of(sources.find(Schema, path))
         assert rule is not None and rule.allowed, path
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host:1", "udp://host", "tcp://:12201", "udp://host:0", "udp://me:pw@host:1", "udp://host:1/x?y=1"]
+)
+def test_gelf_address_is_a_scheme_a_host_and_a_port(tmp_path: Path, url: str) -> None:
+    """Anything else stops the start with what is allowed, and nothing of a password."""
+    text = refusal(tmp_path, environ={"STX_LOG_FORMAT": "gelf", "STX_GELF_URL": url})
+    assert "udp://host:port or tcp://host:port" in text and "pw" not in text.replace("***", "")
+
+
+def test_gelf_address_needs_the_gelf_format(tmp_path: Path) -> None:
+    """An address without `log_format = gelf` would be ignored in silence; it stops the start."""
+    assert "log_format = gelf" in refusal(tmp_path, environ={"STX_GELF_URL": "tcp://host:12201"})
+    loaded = load(tmp_path, environ={"STX_LOG_FORMAT": "gelf", "STX_GELF_URL": "tcp://host:12201"})
+    assert loaded.gelf_url == "tcp://host:12201"
 
 
 @pytest.mark.parametrize("name", ENVIRONMENT)
