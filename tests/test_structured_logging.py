@@ -29,10 +29,44 @@ from streamlit_extension.utils.structured_logging import LogFormat, LogLevel, St
 TRACER = TracerProvider().get_tracer("test")
 ORDER = ["timestamp", "level", "logger", "message", "event", "trace_id", "span_id", "service"]
 FORGING = [
-    *("\r\n", "\n", "\r", "\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x00", "\x1b[31m", "\x1b]0;x\x07", "\x7f"),
-    *("\u202e", "\u2066", "\u200f", "\u061c", "\ud800", "\udfff", '"', '","level":"ERROR', "\\", "}", "{", "\t", "=", "💥"),
+    *(
+        "\r\n",
+        "\n",
+        "\r",
+        "\x85",
+        "\u2028",
+        "\u2029",
+        "\x0b",
+        "\x0c",
+        "\x1c",
+        "\x00",
+        "\x1b[31m",
+        "\x1b]0;x\x07",
+        "\x7f",
+    ),
+    *(
+        "\u202e",
+        "\u2066",
+        "\u200f",
+        "\u061c",
+        "\ud800",
+        "\udfff",
+        '"',
+        '","level":"ERROR',
+        "\\",
+        "}",
+        "{",
+        "\t",
+        "=",
+        "💥",
+    ),
     *('{"timestamp":"2000-01-01T00:00:00Z","level":"INFO"}', "trace_id=00000000000000000000000000000000 ", "%s%n", "é"),
 ]
+
+
+def detached(name: str = "app", level: int = logging.DEBUG) -> logging.Logger:
+    """A logger without a parent: the test runner's handlers would send every record the long way."""
+    return logging.Logger(name, level)  # noqa: LOG001
 
 
 class Log:
@@ -40,9 +74,8 @@ class Log:
 
     def __init__(self, log_format: LogFormat = LogFormat.JSON, logger: logging.Logger | None = None) -> None:
         self.stream = io.StringIO()
-        # A logger of its own, without a parent: the test runner's handlers would send every record the long way.
         self.handler = LineHandler(log_format, "shop", StreamOutlet(self.stream))
-        standard = logger or logging.Logger("app", logging.DEBUG)
+        standard = logger or detached()
         self.logger = StructuredLogger(logger=standard, handler=self.handler)
         self.facts: list[LogFact] = []
         set_log_sink(self.facts.append)
@@ -54,7 +87,7 @@ class Log:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """What was written, parsed, which only "\\n" parts into lines."""
+        """What was written, parsed; nothing but a line feed parts it into lines."""
         assert self.text.splitlines() == self.text.split("\n")[:-1]
         return [json.loads(line) for line in self.text.splitlines()]
 
@@ -77,7 +110,7 @@ def log(request: pytest.FixtureRequest) -> Log:
     """A log by the short way, and one whose logger has a handler of the user's beside ours."""
     if request.param == "short":
         return Log()
-    standard = logging.Logger("app", logging.DEBUG)
+    standard = detached()
     standard.addHandler(logging.NullHandler())
     return Log(logger=standard)
 
@@ -89,7 +122,12 @@ def test_structured_logging(log: Log) -> None:
     for number, line in enumerate(log.lines):
         names = [name for name in ORDER if name != "event"]
         assert list(line) == [*names, "client_id", "ok", "ratio", "note"]
-        assert (line["level"], line["logger"], line["message"], line["service"]) == ("INFO", "app", "client saved", "shop")
+        assert (line["level"], line["logger"], line["message"], line["service"]) == (
+            "INFO",
+            "app",
+            "client saved",
+            "shop",
+        )
         assert (line["client_id"], line["ok"], line["ratio"], line["note"]) == (number, True, 0.5, None)
         assert line["timestamp"].endswith("Z")
         age = datetime.now().astimezone() - datetime.fromisoformat(line["timestamp"])
@@ -147,7 +185,11 @@ def test_security_event_logging(log: Log, event: str, level: str) -> None:
 def test_a_security_event_with_details_has_a_static_name(log: Log) -> None:
     """`authz_fail:ada,reports` is the event `authz_fail`; what follows stays in the message."""
     log.logger.log_security_event("authz_fail:ada,reports")
-    assert (log.line["event"], log.line["level"], log.line["message"]) == ("authz_fail", "CRITICAL", "authz_fail:ada,reports")
+    assert (log.line["event"], log.line["level"], log.line["message"]) == (
+        "authz_fail",
+        "CRITICAL",
+        "authz_fail:ada,reports",
+    )
 
 
 def test_an_unknown_security_event_is_written_and_told_once(log: Log) -> None:
@@ -292,15 +334,15 @@ def test_secrets_are_replaced_by_the_short_way_too(log: Log) -> None:
     call = log.logger.log_with_correlation
     for _ in range(2):
         call("INFO", "plain", note="plain", other="x")
-        call("INFO", "got token=abc-secret", note="plain")
-        call("INFO", "plain", note="postgresql://u:pw-secret@h/db")
-        call("INFO", "plain", note="eyJhbGciOiJI.eyJzdWItc2VjcmV0.secret")
-        call("INFO", "plain", note="Bearer abc-secret-123")
+        call("INFO", "got token=hunter2", note="plain")
+        call("INFO", "plain", note="postgresql://u:hunter2@h/db")
+        call("INFO", "plain", note="eyJhbGciOiJI.eyJzdWIhunter2.c2ln")
+        call("INFO", "plain", note="Bearer abc-hunter2-123")
         call("INFO", "plain", note="correct horse battery")
         call("INFO", "correct horse battery", note="plain")
-        call("INFO", "plain", api_key="abc-secret", nested=[{"password": "secret"}])
+        call("INFO", "plain", api_key="hunter2", nested=[{"password": "hunter2"}])
     whole = log.text + repr(log.facts)
-    assert "secret" not in whole.replace("api_key", "") and "correct horse" not in whole
+    assert "hunter2" not in whole and "correct horse" not in whole
     assert len(log.lines) == len(log.facts) == 16
     remember_secret("plain but known now")
     remember_secret("note that is plain")
@@ -356,7 +398,7 @@ def test_records_of_suppressed_code_and_of_the_export_path_are_lines_alone() -> 
         for _ in range(2):
             log.logger.log_with_correlation("INFO", "quiet", a=1)
     for name in ("opentelemetry.sdk", "otel.export.http", "otel.spool", "urllib3.connectionpool", "grpc"):
-        StructuredLogger(logger=logging.Logger(name, 10), handler=log.handler).log_with_correlation("INFO", "x")
+        StructuredLogger(logger=detached(name), handler=log.handler).log_with_correlation("INFO", "x")
     assert len(log.lines) == 7 and log.facts == []
     log.logger.log_with_correlation("INFO", "heard", a=1)
     assert len(log.facts) == 1
@@ -364,7 +406,7 @@ def test_records_of_suppressed_code_and_of_the_export_path_are_lines_alone() -> 
 
 def test_other_handlers_get_the_record_too_and_filters_decide() -> None:
     """A handler of the user's gets each record once, with the fields and where the call stands; a filter drops both."""
-    standard = logging.Logger("app", logging.DEBUG)
+    standard = detached()
     records: list[logging.LogRecord] = []
 
     class Keep(logging.Handler):
@@ -378,7 +420,10 @@ def test_other_handlers_get_the_record_too_and_filters_decide() -> None:
     assert len(log.lines) == len(records) == len(log.facts) == 1
     (record,) = records
     assert record.__dict__["plan"] == "free" and record.name == "app" and log.line["name"] == "ada"
-    assert (record.filename, record.funcName) == ("test_structured_logging.py", "test_other_handlers_get_the_record_too_and_filters_decide")
+    assert (record.filename, record.funcName) == (
+        "test_structured_logging.py",
+        "test_other_handlers_get_the_record_too_and_filters_decide",
+    )
     standard.addFilter(lambda record: "drop" not in record.getMessage())
     log.logger.log_with_correlation("INFO", "drop this")
     assert len(log.lines) == len(records) == 1
@@ -386,7 +431,7 @@ def test_other_handlers_get_the_record_too_and_filters_decide() -> None:
 
 def test_levels_decide_what_is_written() -> None:
     """The standard logger's level holds, and `logging.disable`; without any configuration it is INFO."""
-    log = Log(logger=logging.Logger("app", logging.WARNING))
+    log = Log(logger=detached(level=logging.WARNING))
     stream = io.StringIO()
     alone = StructuredLogger(name="tests.alone", stream=stream)
     log.logger._threshold = 100
@@ -422,7 +467,9 @@ def parse_gelf(line: str) -> str:
     facts = json.loads(line)
     assert facts["version"] == "1.1" and facts["short_message"] and facts["level"] == 6
     assert all(isinstance(value, (str, int, float)) and not isinstance(value, bool) for value in facts.values())
-    assert all(re.fullmatch(r"(version|host|short_message|full_message|timestamp|level|_[\w.\-]+)", key) for key in facts)
+    assert all(
+        re.fullmatch(r"(version|host|short_message|full_message|timestamp|level|_[\w.\-]+)", key) for key in facts
+    )
     return str(facts.get("full_message", facts["short_message"]))
 
 
@@ -450,11 +497,15 @@ def test_ten_thousand_forging_payloads_are_one_parseable_line_each(
     log = Log(log_format)
     for number in range(10_000):
         text = "".join(pick.choice([*FORGING, "word ", "x"]) for _ in range(pick.randrange(1, 8)))
-        log.logger.log_with_correlation("INFO", f"{number} {text}", payload=text, **{f"key{number % 7}{text[:3]}": text})
+        log.logger.log_with_correlation(
+            "INFO", f"{number} {text}", payload=text, **{f"key{number % 7}{text[:3]}": text}
+        )
     lines = log.text.split("\n")
     assert lines.pop() == "" and len(lines) == 10_000 == len(log.facts) and log.text.splitlines() == lines
     for number, line in enumerate(lines):
-        assert line.isprintable() or not re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200f\u061c\u202a-\u202e\u2066-\u2069]", line)
+        assert line.isprintable() or not re.search(
+            "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200f\u061c\u202a-\u202e\u2066-\u2069]", line
+        )
         assert parse(line).split()[0].startswith(str(number)), line
 
 
@@ -466,8 +517,10 @@ def test_plain_text_is_coloured_on_a_terminal_only(monkeypatch: pytest.MonkeyPat
             return True
 
     def written(stream: io.StringIO) -> str:
-        standard = logging.Logger("app", logging.DEBUG)
-        StructuredLogger(logger=standard, log_format="plain_text", stream=stream).log_with_correlation("ERROR", "boom", a=1)
+        standard = detached()
+        StructuredLogger(logger=standard, log_format="plain_text", stream=stream).log_with_correlation(
+            "ERROR", "boom", a=1
+        )
         return stream.getvalue()
 
     monkeypatch.delenv("NO_COLOR", raising=False)

@@ -183,7 +183,7 @@ class LineHandler(logging.Handler):
         if not line.isascii() or "\x7f" in line:
             out = escape(out[:-1]) + b"\n"
         try:
-            with self.lock:  # type: ignore[union-attr] - logging's handlers have one from the start
+            with self.lock:  # type: ignore[union-attr]
                 self.outlet.write(out)
         except Exception:  # as in `_write`
             self.lost += 1

@@ -60,8 +60,8 @@ class LoggingConfiguration:
         previous = root.level
         self._undo.append(lambda: root.setLevel(previous))
         root.setLevel(self._configured)
-        self._undo.append(self._restore_levels)
         self._raise_levels()
+        self._undo.append(self._restore_levels)
 
     def _raise_levels(self) -> None:
         """`log_level` is the lowest level that is written: libraries that keep one of their own below it follow."""
@@ -79,9 +79,9 @@ class LoggingConfiguration:
 
     def _replace_handlers(self, logger: logging.Logger, propagate: bool | None = None) -> None:
         """Ours instead of those that write to the console; files and others of the user's stay."""
-        removed = [each for each in logger.handlers if _is_console(each)]
+        removed = [(place, each) for place, each in enumerate(logger.handlers) if _is_console(each)]
         before = logger.propagate
-        for each in removed:
+        for _, each in removed:
             logger.removeHandler(each)
         logger.addHandler(self.handler)
         if propagate is not None:
@@ -90,8 +90,8 @@ class LoggingConfiguration:
         def undo() -> None:
             logger.removeHandler(self.handler)
             logger.propagate = before
-            for each in removed:
-                logger.addHandler(each)
+            for place, each in removed:
+                logger.handlers.insert(place, each)
 
         self._undo.append(undo)
 
@@ -103,6 +103,11 @@ class LoggingConfiguration:
 
         original = streamlit_logger.setup_formatter
         handler = self.handler
+        before = {}
+        for logger in _streamlit_loggers():
+            own = getattr(logger, "streamlit_console_handler", None)
+            # uvicorn's loggers are Streamlit's too: theirs has been taken out above, and is put back there.
+            before[logger] = own, logger.handlers.index(own) if own in logger.handlers else None
 
         def setup(logger: Any) -> None:
             own = getattr(logger, "streamlit_console_handler", None)
@@ -113,7 +118,15 @@ class LoggingConfiguration:
 
         def undo() -> None:
             streamlit_logger.setup_formatter = original
-            streamlit_logger.update_formatter()
+            for logger in _streamlit_loggers():
+                if logger not in before:  # made meanwhile
+                    original(logger)
+                    continue
+                own, place = before[logger]
+                logger.removeHandler(handler)
+                if place is not None and own is not None:
+                    logger.handlers.insert(place, own)
+                logger.streamlit_console_handler = own  # type: ignore[attr-defined]
 
         self._undo.append(undo)
         streamlit_logger.setup_formatter = setup
@@ -129,9 +142,12 @@ _default_lock = threading.Lock()
 
 def _library_loggers() -> Iterator[logging.Logger]:
     """Loggers whose libraries give them a level of their own."""
+    yield from dict.fromkeys([*_streamlit_loggers(), *(logging.getLogger(name) for name in _UVICORN)])
+
+
+def _streamlit_loggers() -> list[logging.Logger]:
     known = getattr(sys.modules.get("streamlit.logger"), "_loggers", None)
-    streamlit = list(known.values()) if isinstance(known, dict) else []
-    yield from dict.fromkeys([*streamlit, *(logging.getLogger(name) for name in _UVICORN)])
+    return list(known.values()) if isinstance(known, dict) else []
 
 
 def _is_console(handler: logging.Handler) -> bool:
