@@ -287,8 +287,10 @@ def test_whatever_a_value_is_it_is_one_line(log: Log) -> None:
 
 def test_ten_thousand_fields_are_one_bounded_line(log: Log) -> None:
     """What is beyond the bound is left out, and how much is said."""
-    log.logger.log_with_correlation("INFO", "many", **{f"key{number}": number for number in range(10_000)})
-    assert log.line["fields_left_out"] == 10_000 - 128 and log.line["key127"] == 127
+    for _ in range(2):  # also once all names are known
+        log.logger.log_with_correlation("INFO", "many", **{f"key{number}": number for number in range(10_000)})
+    for line in log.lines:
+        assert line["fields_left_out"] == 10_000 - 128 and line["key127"] == 127
 
 
 def test_a_field_never_takes_the_place_of_a_lines_own_key(log: Log) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from otel import guard as _guard
 from otel import logsink as _logsink
-from otel.guard import MAX_TEXT, is_sensitive, known_secrets, looks_clean
+from otel.guard import MAX_FIELDS, MAX_TEXT, is_sensitive, known_secrets, looks_clean
 from otel.logsink import current_log_sink, is_export_path
 from otel.records import LogFact
 from otel.secret_text import maybe_token
@@ -103,7 +103,7 @@ class LineHandler(logging.Handler):
         #: Lines that could not be written.
         self.lost = 0
         self._line = formatter_of(self.log_format, wants_colour(getattr(self.outlet, "stream", None)))
-        self._heads: dict[tuple[str, str], str] = {}
+        self._heads: dict[tuple[str, Level], str] = {}
         self._service_json = f',"service":{to_json(service).decode()}'
         #: Messages that were found clean, as JSON; most are said again and again. For one set of known secrets.
         self._messages: dict[str, str] = {}
@@ -172,15 +172,18 @@ class LineHandler(logging.Handler):
             return False
         if "null" in tail and any(value.__class__ is float and value - value != 0.0 for value in fields.values()):
             return False  # NaN or infinite, which JSON can't say
+        if len(fields) > MAX_FIELDS:
+            return False
         body = self._messages.get(message) or self._clean_message(message)
         if body is None:
             return False
-        head = self._heads.get((logger, level.name)) or self._head(logger, level)
-        name = f',"event":"{event}"' if event is not None else ""
-        rest = f",{tail[1:]}\n" if fields else "}\n"
-        line = f'{{"timestamp":"{json_time(timestamp_ns)}{head}{body}{name}{ids.json}{self._service_json}{rest}'
+        head = self._heads.get((logger, level)) or self._head(logger, level)
+        name = "" if event is None else f',"event":"{event}"'
+        comma = "," if fields else ""
+        time = json_time(timestamp_ns)
+        line = f'{{"timestamp":"{time}{head}{body}{name}{ids.json}{self._service_json}{comma}{tail[1:]}\n'
         out = line.encode()
-        if not line.isascii() or "\x7f" in line:
+        if len(out) != len(line) or "\x7f" in line:
             out = escape(out[:-1]) + b"\n"
         try:
             with self.lock:  # type: ignore[union-attr]
@@ -210,6 +213,8 @@ class LineHandler(logging.Handler):
             self._secrets = known_secrets()
             self._messages.clear()
             self._values.clear()
+            _safe_names.clear()
+            return False
         if tail.count(":") != len(fields) or "=" in tail or len(tail) > MAX_TEXT or maybe_token(tail):
             return False
         for secret, _ in self._secrets:
@@ -237,7 +242,7 @@ class LineHandler(logging.Handler):
     def _head(self, logger: str, level: Level) -> str:
         head = f'","level":{to_json(level.name).decode()},"logger":{to_json(logger).decode()},"message":'
         if len(self._heads) < _MAX_NAMES:
-            self._heads[logger, level.name] = head
+            self._heads[logger, level] = head
         return head
 
 
@@ -246,5 +251,11 @@ def learn_names(fields: Iterable[Any]) -> None:
     if len(_safe_names) > _MAX_NAMES:
         _safe_names.clear()
     for key in fields:
-        if type(key) is str and _NAME.fullmatch(key) and key not in RESERVED and not is_sensitive(key):
+        if (
+            type(key) is str
+            and _NAME.fullmatch(key)
+            and key not in RESERVED
+            and not is_sensitive(key)
+            and looks_clean(key)
+        ):
             _safe_names.add(key)

@@ -22,7 +22,7 @@ class LogLevel(StrEnum):
     __hash__ = str.__hash__
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Level:
     """One level: `number` is logging's, `severity` the log data model's (1 to 24), `syslog` GELF's (0 to 7)."""
 

@@ -118,7 +118,7 @@ class StructuredLogger:
         if ids is None:
             ids = new_ids()
         try:
-            known = NAMED.get(level) if level.__class__ is str or level.__class__ is LogLevel else find_level(level)
+            known = NAMED.get(level) if level.__class__ in _HASHED else None
             if known is None and (known := find_level(level)) is None:
                 self._tell_once("log.unknown_level", f"{text_of(level)[:80]!r} is no level; allowed: {_LEVELS}")
                 known = _WARNING
@@ -148,15 +148,17 @@ class StructuredLogger:
 
     def _only(self, handler: LineHandler) -> bool:
         """Whether nobody but our handler gets what this logger logs, and nobody has a say in it."""
-        node: logging.Logger | None = self._logger
-        if handler.level or handler.filters or self._logger.filters or logging._logRecordFactory is not _RECORD:  # type: ignore[attr-defined]
+        logger = self._logger
+        if handler.level or handler.filters or logger.filters or logging._logRecordFactory is not _RECORD:  # type: ignore[attr-defined]
             return False
-        while node is not None:
-            handlers = node.handlers
-            if handlers and (len(handlers) != 1 or handlers[0] is not handler):
+        only = [handler]
+        while True:
+            handlers = logger.handlers
+            if handlers and handlers != only:
                 return False
-            node = node.parent if node.propagate else None
-        return True
+            if not logger.propagate or (parent := logger.parent) is None:
+                return True
+            logger = parent
 
     def _write_through_logging(
         self, handler: LineHandler, level: Level, message: Any, event: str | None, ids: Any, fields: dict[str, Any]
@@ -200,7 +202,8 @@ class StructuredLogger:
 
 
 _LEVELS = ", ".join(LogLevel)
-_INFO, _WARNING = Level("INFO", 20, 9, 6), Level("WARNING", 30, 13, 4)
+_HASHED = (str, LogLevel)
+_INFO, _WARNING = NAMED["INFO"], NAMED["WARNING"]
 _RECORD = logging.LogRecord
 _internal = logging.getLogger("streamlit_extension.logs")
 _shared: list[BusinessEvents] = []
