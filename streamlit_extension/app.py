@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from otel.guard import remember_secrets
 from otel.instrumentation.asgi import HttpTelemetry
 from otel.instrumentation.sqlalchemy import ENGINES
 from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
 from otel.instrumentation.streamlit import WATCHER, ScriptRun, in_script_thread
 from otel.providers import install_tracer_provider
 from streamlit_extension import listeners
-from streamlit_extension._settings_load import secrets_of
 from streamlit_extension.canary import Canary
 from streamlit_extension.control import ControlWatcher
 from streamlit_extension.data_folder import load_or_make_token, prepare_data_dir
@@ -30,10 +28,11 @@ from streamlit_extension.health.service import HealthService
 from streamlit_extension.health.watchdog import Watchdog
 from streamlit_extension.launchers import settings_of_launcher
 from streamlit_extension.lifecycle import Drain, Heartbeat, ManagementServer, instrument_streamlit
+from streamlit_extension.logs.setup import LoggingConfiguration
+from streamlit_extension.logs.wiring import know_secrets, log_as_set
 from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings
 from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
-from streamlit_extension.utils.structured_logging import LoggingConfiguration, configure_logging
 
 _logger = logging.getLogger("streamlit_extension.app")
 
@@ -166,7 +165,7 @@ class ObservableApp:
         self._prepare_paths()
         data_dir = prepare_data_dir(settings)
         self._token = load_or_make_token(settings, data_dir)
-        self._remember_secrets()
+        self._know_secrets()
         self._start_checks(stack)
         self._start_signals(stack)
         await self._start_management(stack)
@@ -276,7 +275,7 @@ class ObservableApp:
 
     def _start_beats(self, stack: contextlib.AsyncExitStack, data_dir: Path | None, logs: Any) -> None:
         watchdog = Watchdog()
-        heartbeat = Heartbeat([self.service.heartbeat, watchdog.beat, ENGINES.sweep, self._remember_secrets])
+        heartbeat = Heartbeat([self.service.heartbeat, watchdog.beat, ENGINES.sweep, self._know_secrets])
         if data_dir is not None:
             control = ControlWatcher(data_dir, on_maintenance=self.service.set_maintenance, on_log_level=logs.set_level)
             heartbeat.beats.append(control.poll)
@@ -294,9 +293,8 @@ class ObservableApp:
     def _current_token(self) -> str | None:
         return self.settings.token_value() or self._token
 
-    def _remember_secrets(self) -> None:
-        """Known secrets are never printed; those in files change, so this is said again with every heartbeat."""
-        remember_secrets(*secrets_of(self.settings), self._token or "")
+    def _know_secrets(self) -> None:
+        know_secrets(self.settings, self._token)
 
     def _find_addresses(self) -> list[str] | None:
         if self._own_addresses is not None:
@@ -326,17 +324,6 @@ class ObservableApp:
         """Our runner's introduction: the uvicorn server that it drives and where that one listens."""
         self._server = server
         self._own_addresses = addresses
-
-
-def log_as_set(settings: Settings) -> LoggingConfiguration:
-    """Let every log line of the process leave as the settings say."""
-    remember_secrets(*secrets_of(settings))
-    return configure_logging(
-        log_format=settings.log_format,
-        log_level=settings.log_level,
-        service=settings.service_name,
-        gelf_url=settings.gelf_url,
-    )
 
 
 def _on_main_thread() -> bool:

@@ -17,10 +17,11 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from streamlit_extension import listeners
-from streamlit_extension.app import ObservableApp, create_app, log_as_set
+from streamlit_extension.app import ObservableApp, create_app
 from streamlit_extension.ending import close_loop, end_by_force, end_process
 from streamlit_extension.endpoints.entitlement import is_loopback
 from streamlit_extension.launchers import import_launcher, launcher_app_name
+from streamlit_extension.logs.wiring import log_as_set
 from streamlit_extension.settings import Settings
 from streamlit_extension.streamlit_options import RunError, application_socket, option
 

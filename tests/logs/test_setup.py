@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel.guard import forget_secrets
 from otel.logsink import set_log_sink
 from otel.records import LogFact
-from streamlit_extension.app import log_as_set
+from streamlit_extension.logs.wiring import log_as_set
 from streamlit_extension.settings import Settings
 from streamlit_extension.utils.structured_logging import LoggingConfiguration, StructuredLogger, configure_logging
 from tests.support.server import Start
