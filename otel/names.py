@@ -46,6 +46,8 @@ class Attribute(StrEnum):
     SESSION_ID = "session.id"  # semantic conventions (session); never on a metric
     SERVER_ADDRESS = "server.address"  # semantic conventions (server)
     SERVER_PORT = "server.port"  # semantic conventions (server)
+    TELEMETRY_REASON = "telemetry.reason"  # own: `otel.records.DropReason`
+    TELEMETRY_SIGNAL = "telemetry.signal"  # own: traces | logs | metrics
     URL_PATH = "url.path"  # semantic conventions (url)
     URL_QUERY = "url.query"  # semantic conventions (url); values are redacted
     URL_SCHEME = "url.scheme"  # semantic conventions (url)
@@ -91,6 +93,11 @@ class Metric(StrEnum):
     RUN_DURATION = "streamlit.script_run.duration"
     SESSION_ACTIVE = "streamlit.session.active"
     SESSION_DURATION = "streamlit.session.duration"
+    TELEMETRY_DELIVERED = "telemetry.delivered"
+    TELEMETRY_DROPPED = "telemetry.dropped"
+    TELEMETRY_EMITTED = "telemetry.emitted"
+    TELEMETRY_QUEUED = "telemetry.queued"
+    TELEMETRY_SPOOLED = "telemetry.spooled"
 
 
 UNITS: dict[Metric, str] = {
@@ -116,6 +123,11 @@ UNITS: dict[Metric, str] = {
     Metric.RUN_DURATION: "s",
     Metric.SESSION_ACTIVE: "{session}",
     Metric.SESSION_DURATION: "s",
+    Metric.TELEMETRY_DELIVERED: "{record}",
+    Metric.TELEMETRY_DROPPED: "{record}",
+    Metric.TELEMETRY_EMITTED: "{record}",
+    Metric.TELEMETRY_QUEUED: "{record}",
+    Metric.TELEMETRY_SPOOLED: "{record}",
 }
 
 #: Bounds of `http.server.request.duration` and `db.client.operation.duration` in seconds: those that the semantic
