@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -53,6 +53,11 @@ class OpenAccount:
         self.emitted = self.delivered = self.spooled = self.queued = 0
         self.dropped: dict[DropReason, int] = {}
 
+    def seen(self, at_door: int) -> Account:
+        """The figures of this moment, with those that wait at the door."""
+        dropped = MappingProxyType(dict(self.dropped))
+        return Account(self.emitted + at_door, self.delivered, dropped, self.spooled, self.queued + at_door)
+
     def leave(self, source: Source, n: int) -> None:
         """Take `n` records out of where they were."""
         if source == "queued":
@@ -65,18 +70,23 @@ class Ledger:
     """Counts every record once, from its making to its end; safe to call from any thread.
 
     The lock may be taken again by the thread that holds it: a log call can come out of a signal handler or a finalizer
-    in the middle of another one. Whoever holds `lock` may change an `OpenAccount` of `account()` itself, which spares
-    the producers a call.
+    in the middle of another one.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._accounts = {signal: OpenAccount() for signal in Signal}
+        self._doors: dict[Signal, Callable[[], int]] = {}
         self._reading = threading.local()
 
-    def account(self, signal: Signal) -> OpenAccount:
-        """The running figures of a signal, the same object until `reset`."""
-        return self._accounts[signal]
+    def waits_at_door(self, signal: Signal, count: Callable[[], int]) -> None:
+        """Records of `signal` that `count` tells are made and queued too, although nobody has counted them yet.
+
+        It spares producers the lock: they append to a queue, and whoever takes records out of it does so, and calls
+        `queued`, under `lock`. Held until the next call or `reset`.
+        """
+        with self.lock:
+            self._doors[signal] = count
 
     def queued(self, signal: Signal, n: int) -> None:
         """`n` records were made and wait in memory."""
@@ -123,25 +133,18 @@ class Ledger:
     def snapshot(self) -> LedgerSnapshot:
         """Every account at one and the same moment."""
         with self.lock:
-            return LedgerSnapshot(
-                MappingProxyType(
-                    {
-                        signal: Account(
-                            each.emitted,
-                            each.delivered,
-                            MappingProxyType(dict(each.dropped)),
-                            each.spooled,
-                            each.queued,
-                        )
-                        for signal, each in self._accounts.items()
-                    }
-                )
-            )
+            accounts = {signal: each.seen(self._at_door(signal)) for signal, each in self._accounts.items()}
+        return LedgerSnapshot(MappingProxyType(accounts))
+
+    def _at_door(self, signal: Signal) -> int:
+        count = self._doors.get(signal)
+        return 0 if count is None else count()
 
     def reset(self) -> None:
         """Begin anew in a forked child: the parent keeps its accounts, and whoever held the lock does not live here."""
         self.lock = threading.RLock()
         self._accounts = {signal: OpenAccount() for signal in Signal}
+        self._doors = {}
         self._reading = threading.local()
 
     # -- as metrics ---------------------------------------------------------------------------------------------

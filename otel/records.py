@@ -29,6 +29,7 @@ class DropReason(StrEnum):
     DISK = "disk"  # it could not be written
     DAMAGED = "damaged"  # it could not be read again
     ENCODING = "encoding"  # it could not be encoded
+    SHUTDOWN = "shutdown"  # it was made after the last commit
 
 
 class LogFact(msgspec.Struct, gc=False):

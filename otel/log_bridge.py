@@ -1,0 +1,93 @@
+"""Between log facts and OpenTelemetry's logs API, both ways."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from opentelemetry._logs import Logger, LoggerProvider, LogRecord, SeverityNumber
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
+from otel.guard import redact_fields, redact_text
+from otel.records import LogFact, LogSink
+
+
+class FactLoggerProvider(LoggerProvider):
+    """A logger provider whose records become facts: for users who log by OpenTelemetry's API."""
+
+    def __init__(self, put: LogSink) -> None:
+        self._put = put
+
+    def get_logger(
+        self,
+        name: str,
+        version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Any = None,
+    ) -> Logger:
+        """A logger."""
+        return _FactLogger(name, version, schema_url, attributes, put=self._put)
+
+
+class _FactLogger(Logger):
+    def __init__(self, *words: Any, put: LogSink) -> None:
+        super().__init__(*words)
+        self._put = put
+
+    def enabled(self, **_: Any) -> bool:
+        return True
+
+    def emit(self, record: LogRecord | None = None, **fields: Any) -> None:
+        """Take a record; what can't be read of it is left out."""
+        found = record if record is not None else LogRecord(**fields)
+        body = found.body
+        number = found.severity_number
+        attributes = dict(found.attributes or {})
+        if found.exception is not None:
+            attributes.setdefault("exception.type", type(found.exception).__qualname__)
+            attributes.setdefault("exception.message", str(found.exception))
+        self._put(
+            LogFact(
+                timestamp_ns=found.timestamp or found.observed_timestamp or time.time_ns(),
+                severity_number=0 if number is None else number.value,
+                severity_text=found.severity_text or ("" if number is None else number.name),
+                body=redact_text(body if isinstance(body, str) else "" if body is None else str(body)),
+                attributes=redact_fields(attributes),
+                event_name=found.event_name,
+                trace_id=found.trace_id or 0,
+                span_id=found.span_id or 0,
+                trace_flags=int(found.trace_flags or 0),
+                scope=self._name,
+            )
+        )
+
+
+def sink_into(provider: LoggerProvider) -> LogSink:
+    """A sink that hands facts to a logger provider that somebody else has set up."""
+    loggers: dict[str, Logger] = {}
+
+    def put(fact: LogFact) -> None:
+        logger = loggers.get(fact.scope)
+        if logger is None:
+            logger = loggers[fact.scope] = provider.get_logger(fact.scope)
+        logger.emit(
+            LogRecord(
+                timestamp=fact.timestamp_ns,
+                observed_timestamp=fact.timestamp_ns,
+                context=_context_of(fact),
+                severity_number=SeverityNumber(fact.severity_number),
+                severity_text=fact.severity_text,
+                body=fact.body,
+                attributes=dict(fact.attributes),
+                event_name=fact.event_name,
+            )
+        )
+
+    return put
+
+
+def _context_of(fact: LogFact) -> Context:
+    """A context in which the fact's span is the current one; the caller may be outside it by now."""
+    context = SpanContext(fact.trace_id, fact.span_id, is_remote=False, trace_flags=TraceFlags(fact.trace_flags))
+    return set_span_in_context(NonRecordingSpan(context), Context())

@@ -1,0 +1,184 @@
+"""The SDK's classes as the pipeline needs them: adapters that `providers.py` puts together."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from opentelemetry.sdk.metrics import (
+    Counter,
+    Histogram,
+    MeterProvider,
+    ObservableCounter,
+    ObservableGauge,
+    ObservableUpDownCounter,
+    UpDownCounter,
+)
+from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader, MetricsData
+from opentelemetry.sdk.metrics.view import Aggregation, ExponentialBucketHistogramAggregation
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider, sampling
+
+from otel.config import HistogramAggregation, Limits, Sampler, Temporality
+from otel.encoding import data_points
+
+
+class QuickResource(Resource):
+    """A resource that is hashed once: the encoders group every single record by its resource."""
+
+    def __init__(self, attributes: Mapping[str, Any], schema_url: str | None = None) -> None:
+        super().__init__(attributes, schema_url)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+
+class SpanTap(SpanProcessor):
+    """Hands every finished span to `put`, and does nothing else on the caller's path: `on_end` is `put` itself."""
+
+    def __init__(self, put: Callable[[ReadableSpan], None] | None) -> None:
+        self._put = put
+        self._ancestors: tuple[Resource, ...] = ()
+        if put is not None:
+            self.on_end = put  # type: ignore[method-assign]
+
+    def begin_in_child(self, inherited: Resource) -> None:
+        """Leave spans of this resource alone: they were begun in the parent, which ends and sends them."""
+        self._ancestors = (*self._ancestors, inherited)
+        if self._put is not None:
+            self.on_end = self._put_own  # type: ignore[method-assign]
+
+    def _put_own(self, span: ReadableSpan) -> None:
+        if self._put is not None and not any(span.resource is each for each in self._ancestors):
+            self._put(span)
+
+
+class OwnTracerProvider(TracerProvider):
+    """A tracer provider whose resource `begin_in_child` swaps, together with everything else's."""
+
+    def _handle_fork(self) -> None:
+        """The SDK's own reaction to a fork runs every resource detector in the child; ours is told."""
+
+    def begin_in_child(self, resource: Resource) -> None:
+        """In a forked child: new locks, and the child's resource for every tracer."""
+        self._tracers_lock = threading.Lock()
+        self._resource = resource
+        for tracer in self._tracers.values():
+            tracer._set_resource(resource)
+
+
+class OwnMeterProvider(MeterProvider):
+    """A meter provider that begins from nothing in a forked child."""
+
+    def _handle_fork(self) -> None:
+        """As with the tracer provider."""
+
+    def begin_in_child(self, resource: Resource) -> None:
+        """In a forked child: new locks, the child's resource, and nothing of what the parent has measured."""
+        self._lock = threading.Lock()
+        self._meter_lock = threading.Lock()
+        MeterProvider._all_metric_readers_lock = threading.Lock()
+        for meter in self._meters.values():
+            for name in ("_instrument_ids_lock", "_instrument_registration_lock"):
+                setattr(meter, name, threading.Lock())
+        for module in ("exponent_mapping", "logarithm_mapping"):
+            loaded = sys.modules.get(f"opentelemetry.sdk.metrics._internal.exponential_histogram.mapping.{module}")
+            for each in vars(loaded).values() if loaded else ():
+                if hasattr(each, "_mappings_lock"):
+                    each._mappings_lock = threading.Lock()
+        self._sdk_config.resource = resource
+        consumer = self._measurement_consumer
+        consumer._lock = threading.Lock()
+        consumer._reader_storages = {
+            reader: type(storage)(
+                self._sdk_config, storage._instrument_class_temporality, storage._instrument_class_aggregation
+            )
+            for reader, storage in consumer._reader_storages.items()
+        }
+
+
+class PipelineReader(MetricReader):
+    """Hands each collection and its number of data points to `put`; somebody else's clock calls `collect`."""
+
+    def __init__(
+        self,
+        put: Callable[[MetricsData, int], None],
+        temporality: Temporality = Temporality.CUMULATIVE,
+        aggregation: HistogramAggregation = HistogramAggregation.EXPLICIT,
+    ) -> None:
+        super().__init__(
+            preferred_temporality=_temporalities(temporality),
+            preferred_aggregation=_AGGREGATIONS[aggregation],
+        )
+        self._put = put
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+        count = data_points(metrics_data)
+        if count:
+            self._put(metrics_data, count)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Nothing is kept here."""
+
+
+#: None is the SDK's default, explicit buckets with each instrument's own advice for their bounds.
+_AGGREGATIONS: Final[dict[HistogramAggregation, dict[type, Aggregation] | None]] = {
+    HistogramAggregation.EXPLICIT: None,
+    HistogramAggregation.EXPONENTIAL: {Histogram: ExponentialBucketHistogramAggregation()},
+}
+
+
+def _temporalities(choice: Temporality) -> dict[type, AggregationTemporality]:
+    """The preference's meaning for each kind of instrument (specification: OTLP metrics exporter)."""
+    delta, cumulative = AggregationTemporality.DELTA, AggregationTemporality.CUMULATIVE
+    synchronous = cumulative if choice is Temporality.CUMULATIVE else delta
+    return {
+        Counter: synchronous,
+        Histogram: synchronous,
+        ObservableCounter: delta if choice is Temporality.DELTA else cumulative,
+        UpDownCounter: cumulative,
+        ObservableUpDownCounter: cumulative,
+        ObservableGauge: cumulative,
+    }
+
+
+def make_sampler(choice: Sampler, ratio: float) -> sampling.Sampler:
+    """The SDK's sampler of a name."""
+    root: sampling.Sampler
+    if choice in (Sampler.RATIO, Sampler.PARENT_RATIO):
+        root = sampling.TraceIdRatioBased(ratio)
+    else:
+        root = sampling.ALWAYS_OFF if choice.endswith("always_off") else sampling.ALWAYS_ON
+    return sampling.ParentBased(root) if choice.startswith("parentbased") else root
+
+
+def make_limits(limits: Limits) -> SpanLimits:
+    """The SDK's limits, all given, so that it reads no variable itself."""
+
+    def given(value: int | None) -> int:
+        return SpanLimits.UNSET if value is None else value
+
+    return SpanLimits(
+        max_attributes=given(limits.span_attributes),
+        max_events=given(limits.span_events),
+        max_links=given(limits.span_links),
+        max_span_attributes=given(limits.span_attributes),
+        max_event_attributes=given(limits.event_attributes),
+        max_link_attributes=given(limits.link_attributes),
+        max_attribute_length=given(limits.attribute_length),
+        max_span_attribute_length=given(limits.span_attribute_length),
+    )
+
+
+def remove_processor(provider: TracerProvider, processor: SpanProcessor) -> None:
+    """Take a processor out of a provider again, which the SDK has no call for."""
+    with suppress(AttributeError):
+        active = provider._active_span_processor
+        active._span_processors = tuple(each for each in active._span_processors if each is not processor)
