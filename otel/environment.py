@@ -15,12 +15,13 @@ from otel.guard import redact_url
 Choice = TypeVar("Choice", bound=StrEnum)
 
 _SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
-#: Variables any of which says that telemetry goes somewhere else than to the embedded store.
-ELSEWHERE: Final = (
+#: Variables that say where a collector is.
+ENDPOINTS: Final = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     *(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in _SIGNALS),
-    *(f"OTEL_{signal}_EXPORTER" for signal in _SIGNALS),
 )
+#: Variables any of which says that telemetry goes somewhere else than to the embedded store.
+ELSEWHERE: Final = (*ENDPOINTS, *(f"OTEL_{signal}_EXPORTER" for signal in _SIGNALS))
 #: Longest text of a bad value that is repeated.
 _SHOWN = 100
 

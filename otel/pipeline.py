@@ -14,7 +14,7 @@ import marshal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry import context as context_api
@@ -22,6 +22,7 @@ from opentelemetry import context as context_api
 from otel.ledger import Ledger
 from otel.quiet import OncePerMinute
 from otel.records import Batch, Destination, DropReason, LogFact, Signal
+from otel.sizes import FACT_BYTES, POINT_BYTES, SPAN_BYTES, events_bytes, fact_bytes, span_bytes
 from otel.trace_context import suppressed_context
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ WORKER_NAME: Final = "stx-telemetry"
 #: What encoded batches wait for one another before they are committed together, in seconds.
 GROUP_S: Final = 0.1
 
-# Estimates in bytes, measured with tracemalloc: a finished span with its context, lists and locks; an event; a
-# log fact; a metric's data point.
-SPAN_BYTES, EVENT_BYTES, FACT_BYTES, POINT_BYTES = 2000, 1000, 800, 500
 #: So much waiting calls the worker at once.
 HURRY_BYTES: Final = 2**20
 #: A fast measure of attributes that copies them by C code; what it can't write is measured the slow way.
@@ -337,40 +335,3 @@ def _pieces(signal: Signal, records: list[Any], size: int) -> Iterator[tuple[Sig
     for start in range(0, len(records), size):
         piece = records[start : start + size]
         yield signal, piece, len(piece)
-
-
-def span_bytes(span: ReadableSpan) -> int:
-    """About what a finished span holds in memory, by what every span tells."""
-    try:
-        return SPAN_BYTES + value_bytes(dict(span.attributes or {}))
-    except Exception:  # a span of another make
-        return SPAN_BYTES
-
-
-def events_bytes(span: ReadableSpan) -> int:
-    """About what a span's events hold."""
-    try:
-        return sum(EVENT_BYTES + value_bytes(dict(event.attributes or {})) for event in span.events)
-    except Exception:
-        return EVENT_BYTES
-
-
-def fact_bytes(fact: LogFact) -> int:
-    """About what a log record holds in memory."""
-    try:
-        return FACT_BYTES + len(fact.body) + value_bytes(fact.attributes)
-    except Exception:
-        return FACT_BYTES
-
-
-def value_bytes(value: Any, depth: int = 0) -> int:
-    """About what a value of attributes holds, nested ones included."""
-    if isinstance(value, (str, bytes)):
-        return 50 + len(value)
-    if depth > 8 or not isinstance(value, (Mapping, list, tuple, set, frozenset)):
-        return 32
-    size = 50
-    for each in value:
-        size += 50
-        size += value_bytes(value[each] if isinstance(value, Mapping) else each, depth + 1)
-    return size

@@ -52,6 +52,7 @@ class Telemetry:
     _collector: Collector | None = None
     _own: _Own | None = None
     _undo: ExitStack = field(default_factory=ExitStack)
+    _ended: bool = False
 
     def flush(self, timeout_s: float) -> bool:
         """Collect metrics once more and commit all that was made before; False when `timeout_s` seconds passed first.
@@ -74,7 +75,8 @@ class Telemetry:
         deadline_s = time.monotonic() + timeout_s
         stopped = self._collector is None or self._collector.stop(COLLECT_SHARE * timeout_s)
         committed = self.pipeline is None or self.pipeline.shutdown(_left(deadline_s))
-        if isinstance(self.destination, Closable):
+        if isinstance(self.destination, Closable) and not self._ended:
+            self._ended = True
             self.destination.close(_left(deadline_s))
         return stopped and committed
 

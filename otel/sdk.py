@@ -47,7 +47,7 @@ class SpanTap(SpanProcessor):
         self._put = put
         self._ancestors: tuple[Resource, ...] = ()
         if put is not None:
-            self.on_end = put  # type: ignore[method-assign]
+            self.on_end = put  # type: ignore[method-assign, assignment]
 
     def begin_in_child(self, inherited: Resource) -> None:
         """Leave spans of this resource alone: they were begun in the parent, which ends and sends them."""

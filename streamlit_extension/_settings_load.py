@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
 
+from otel.config import ConfigError, TelemetryConfig
+from otel.environment import is_disabled, sends_elsewhere, service_identity
 from streamlit_extension import _settings_sources as sources
 from streamlit_extension._settings_rules import rule_of
 from streamlit_extension._settings_sources import Entry
@@ -26,13 +27,13 @@ from streamlit_extension.settings import (
     Settings,
     StoreMode,
     default_data_dir,
+    package_version,
 )
 
 #: Checks with a fixed name; engines are found later under `database:NAME`.
 _CHECKS: Final = ("cache", "database", "disk", "memory", "script")
 #: The scheduler's: by this share of its interval a run may be late.
 _JITTER: Final = 0.1
-_SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
 
 
 def load(environ: Mapping[str, str], cwd: Path) -> Settings:
@@ -40,8 +41,8 @@ def load(environ: Mapping[str, str], cwd: Path) -> Settings:
     file = sources.config_file(environ, cwd)
     written = sources.read_file(file, Schema) if file is not None else []
     entries = _merge(written, sources.read_environment(environ, Schema))
-    attributes = resource_attributes(environ)
-    service_name = environ.get("OTEL_SERVICE_NAME") or attributes.get("service.name") or "streamlit-app"
+    name, version = service_identity(environ)
+    service_name = name or "streamlit-app"
     values = _values(entries, cwd)
     values["data_dir"] = cwd / values["data_dir"] if "data_dir" in values else default_data_dir(service_name)
     schema = _build(Schema, values)
@@ -52,26 +53,29 @@ def load(environ: Mapping[str, str], cwd: Path) -> Settings:
         "config_path": file,
         "origins": {".".join(path): entry.origin for path, entry in entries.items()},
     }
-    if version := attributes.get("service.version"):
-        derived["service_version"] = version
+    derived["service_version"] = version or package_version()
+    derived["telemetry"] = _telemetry(
+        environ,
+        service_name=service_name,
+        service_version=derived["service_version"],
+        data_dir=schema.data_dir,
+        store=derived["store_enabled"],
+    )
     return Settings(**{name: getattr(schema, name) for name in sources.fields_of(Schema)}, **derived)
 
 
-def resource_attributes(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return OTEL_RESOURCE_ATTRIBUTES as a mapping: `key=value` pairs with commas, values percent-encoded."""
-    pairs = (pair.partition("=") for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
-    return {key.strip(): unquote(value.strip()) for key, mark, value in pairs if mark and key.strip()}
+def _telemetry(environ: Mapping[str, str], **values: Any) -> TelemetryConfig:
+    try:
+        return TelemetryConfig.from_environment(environ, **values)
+    except ConfigError as error:
+        raise SettingsError(str(error)) from None
 
 
 def store_enabled(mode: StoreMode, environ: Mapping[str, str]) -> bool:
     """Decide on the embedded store; `auto` is on without OTLP endpoint, explicit exporter and OTEL_SDK_DISABLED."""
     if mode is not StoreMode.AUTO:
         return mode is StoreMode.ON
-    elsewhere = ["OTEL_EXPORTER_OTLP_ENDPOINT"]
-    elsewhere += [f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in _SIGNALS]
-    elsewhere += [f"OTEL_{signal}_EXPORTER" for signal in _SIGNALS]
-    disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    return not disabled and not any(environ.get(name, "").strip() for name in elsewhere)
+    return not is_disabled(environ) and not sends_elsewhere(environ)
 
 
 def _merge(file: list[Entry], environment: list[Entry]) -> dict[tuple[str, ...], Entry]:

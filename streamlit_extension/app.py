@@ -14,7 +14,6 @@ from otel.instrumentation.asgi import HttpTelemetry
 from otel.instrumentation.sqlalchemy import ENGINES
 from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
 from otel.instrumentation.streamlit import WATCHER, ScriptRun, in_script_thread
-from otel.providers import install_tracer_provider
 from streamlit_extension import listeners
 from streamlit_extension.canary import Canary
 from streamlit_extension.control import ControlWatcher
@@ -32,7 +31,8 @@ from streamlit_extension.logs.setup import LoggingConfiguration
 from streamlit_extension.logs.wiring import know_secrets, log_as_set
 from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings
-from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
+from streamlit_extension.telemetry import RunningTelemetry, telemetry_config
+from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler, ShutdownPhase
 
 _logger = logging.getLogger("streamlit_extension.app")
 
@@ -88,6 +88,7 @@ class ObservableApp:
         )
         #: Set by our runner, whose log lines begin before the application's start and end after its stop.
         self.logs: LoggingConfiguration | None = None
+        self.telemetry: RunningTelemetry | None = None
         self._token: str | None = None
         self._listeners = listeners.Listeners(self._find_addresses)
         self._server: Any = None
@@ -160,10 +161,10 @@ class ObservableApp:
         if logs is None:
             logs = log_as_set(settings)
             stack.callback(logs.restore)
-        install_tracer_provider(settings.service_name, settings.service_version)
+        data_dir = prepare_data_dir(settings)
+        self._start_telemetry(stack, data_dir)
         instrument_streamlit(stack)
         self._prepare_paths()
-        data_dir = prepare_data_dir(settings)
         self._token = load_or_make_token(settings, data_dir)
         self._know_secrets()
         self._start_checks(stack)
@@ -193,6 +194,15 @@ class ObservableApp:
             await finished.wait()
         self.service.set_phase(ServicePhase.STOPPED)
         await stack.aclose()
+
+    def _start_telemetry(self, stack: contextlib.AsyncExitStack, data_dir: Path | None) -> None:
+        running = self.telemetry = RunningTelemetry(
+            telemetry_config(self.settings, data_dir), self.settings.shutdown_budget_s
+        )
+        running.start()
+        self.shutdown.add_step(ShutdownPhase.FINAL_SHUTDOWN, running.flush)
+        self.shutdown.on_complete(running.finish)
+        stack.callback(running.close)
 
     def _prepare_paths(self) -> None:
         """Answer below `server.baseUrlPath` too, which is known only once Streamlit has read its configuration."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from otel.environment import ENDPOINTS
 from streamlit_extension._settings_load import origin_of
 from streamlit_extension.data_folder import nearest_existing, network_file_system
 from streamlit_extension.health.checks.external_apis import RefusedAddressError, SocketAddress, permitted_addresses
@@ -46,12 +47,6 @@ _DEFAULT_PORTS: Final = {
     "mssql": 1433,
     "oracle": 1521,
 }
-_OTLP_VARIABLES: Final = (
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +194,7 @@ def _configured_urls(settings: Settings, environ: Mapping[str, str]) -> Iterable
             yield name, secret.reveal()
     for name, url in health.external_apis.items():
         yield f"health.external_apis.{name}", str(url)
-    for name in _OTLP_VARIABLES:
+    for name in ENDPOINTS:
         if environ.get(name):
             yield name, environ[name]
 

@@ -284,7 +284,8 @@ class Settings(Schema, frozen=True):
 
     `Settings()` holds every default and reads nothing. `service_name` and `service_version` come from OTEL_SERVICE_NAME
     and OTEL_RESOURCE_ATTRIBUTES; `store_enabled` is the decision that `store` leads to; `config_path` is the file that
-    was read; `origins` gives for each dotted name where its value was written (absent: default).
+    was read; `origins` gives for each dotted name where its value was written (absent: default). `telemetry` is the
+    `otel.config.TelemetryConfig` that the `OTEL_*` variables make, None where none were read.
     """
 
     service_name: str = "streamlit-app"
@@ -292,6 +293,7 @@ class Settings(Schema, frozen=True):
     store_enabled: bool = True
     config_path: Path | None = None
     origins: Mapping[str, Origin] = {}
+    telemetry: Any = None
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:

@@ -68,8 +68,24 @@ FORBIDDEN = {
     ),
 }
 
-#: The only builder of SDK providers.
-SDK_BUILDERS = {"otel/providers.py"}
+#: Who may import the SDK or the official exporters: file → what, all of it for None. `providers.py` alone builds.
+SDK_IMPORTS: dict[str, tuple[str, ...] | None] = {
+    "otel/providers.py": None,
+    # The SDK's classes as the pipeline needs them; `providers.py` puts them together.
+    "otel/sdk.py": None,
+    # The official encoders, and the value types that a redacted copy is made of.
+    "otel/encoding.py": (
+        "opentelemetry.exporter.otlp.proto.common",
+        "opentelemetry.sdk.trace.ReadableSpan",
+        "opentelemetry.sdk.trace.Event",
+        "opentelemetry.sdk.metrics.export.MetricsData",
+        "opentelemetry.sdk.resources.Resource",
+    ),
+    # Types alone.
+    "otel/pipeline.py": ("opentelemetry.sdk.trace.ReadableSpan",),
+    "otel/sizes.py": ("opentelemetry.sdk.trace.ReadableSpan",),
+    "otel/testing.py": ("opentelemetry.sdk.trace.ReadableSpan",),
+}
 
 #: Who may import more of Streamlit than `import streamlit as st`: file → what, all of it for None.
 STREAMLIT_INTERNALS: dict[str, tuple[str, ...] | None] = {
@@ -138,14 +154,16 @@ def test_a_room_does_not_know_those_that_build_on_it(place: str) -> None:
     assert {file: names for file, names in found.items() if names} == {}
 
 
-def test_only_the_providers_module_builds_from_the_sdk() -> None:
+def test_only_named_files_import_the_sdk() -> None:
     """Whoever else needs a tracer, meter or logger takes it from the API or is handed it."""
-    found = {
-        inside(file)
-        for file in modules("otel", "streamlit_extension")
-        if any(below(name, ("opentelemetry.sdk", "opentelemetry.exporter")) for name in imports(file))
-    }
-    assert found <= SDK_BUILDERS
+    found = {}
+    for file in modules("otel", "streamlit_extension"):
+        allowed = SDK_IMPORTS.get(inside(file), ())
+        if allowed is None:
+            continue
+        names = [name for name in imports(file) if below(name, ("opentelemetry.sdk", "opentelemetry.exporter"))]
+        found[inside(file)] = sorted(name for name in names if not below(name, allowed))
+    assert {file: names for file, names in found.items() if names} == {}
 
 
 def test_only_named_files_import_streamlits_internals() -> None:
@@ -163,10 +181,11 @@ def test_only_named_files_import_streamlits_internals() -> None:
 
 def test_every_exception_is_still_needed() -> None:
     """A name in the tables above that no file imports any more is taken out."""
-    for file, allowed in STREAMLIT_INTERNALS.items():
-        names = imports(ROOT / file)
-        assert [each for each in allowed or () if not any(below(name, (each,)) for name in names)] == [], file
-        assert any(name.split(".")[0] == "streamlit" for name in names), file
+    for table, root in ((STREAMLIT_INTERNALS, "streamlit"), (SDK_IMPORTS, "opentelemetry")):
+        for file, allowed in table.items():
+            names = imports(ROOT / file)
+            assert [each for each in allowed or () if not any(below(name, (each,)) for name in names)] == [], file
+            assert any(name.split(".")[0] == root for name in names), file
 
 
 def test_only_the_composition_root_knows_every_room() -> None:
