@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - `socket` imports it at the first look-up of a name: a fork then would deadlock
 import gzip
 import logging
 import ssl

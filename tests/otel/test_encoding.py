@@ -132,12 +132,6 @@ def test_every_text_of_a_span_is_redacted(encode: OtlpEncoder) -> None:
     assert span.attributes["password"] == "hunter2", "the application's own span is left as it is"
 
 
-def test_ids_of_sessions_are_no_secrets() -> None:
-    """`session.id` is what a run's span is found by."""
-    span = finished(attributes={"session.id": "3c1e"})
-    assert (clean_span(span).attributes or {})["session.id"] == "3c1e"
-
-
 def test_metric_attributes_are_redacted(encode: OtlpEncoder) -> None:
     """A data point's values go through the same chain; points without secrets are not copied."""
     reader = InMemoryMetricReader()
