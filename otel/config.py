@@ -230,10 +230,9 @@ def _destinations(env: Environment, signal: Signal, elsewhere: bool) -> Destinat
     listed = [word.strip().lower() for word in env.text(name, "otlp" if elsewhere else "none").split(",")]
     if any(word not in _EXPORTERS for word in listed) or (len(listed) > 1 and "none" in listed):
         raise env.error(name, _ALLOWED_EXPORTERS)
-    spoken = next((word for word in listed if word.startswith("otlp")), None)
-    if spoken is None:
-        return Destinations(None, "console" in listed)
-    return Destinations(_target(env, signal, _EXPORTERS[spoken]), "console" in listed)
+    spoken = next((word for word in listed if word.startswith("otlp")), "none")
+    target = _target(env, signal, _EXPORTERS[spoken])  # also where it is not used: a bad value is told at once
+    return Destinations(target if spoken != "none" else None, "console" in listed)
 
 
 def _target(env: Environment, signal: Signal, forced: Protocol | None) -> OtlpTarget:

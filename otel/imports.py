@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-#: Longest time, in seconds, that a fork waits for an import to end.
-LONGEST_S: Final = 2.0
+#: Longest time, in seconds, that a fork waits for an import to end; by rule it takes a tenth of a second.
+LONGEST_S: Final = 30.0
 
 
 class Imports:

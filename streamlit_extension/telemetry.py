@@ -19,6 +19,8 @@ _logger = logging.getLogger("streamlit_extension.telemetry")
 
 #: What the last lines of a stop, which tell of its last phase, may take to leave, in seconds, and of its budget.
 LAST_LINES_S, LAST_LINES_SHARE = 0.5, 0.02
+#: Share of the last phase that a flush may take: it says itself that it was cut off before the phase does.
+FLUSH_SHARE = 0.9
 
 
 def telemetry_config(settings: Settings, data_dir: Path | None) -> TelemetryConfig:
@@ -62,7 +64,7 @@ class RunningTelemetry:
 
     def flush(self, deadline: Deadline) -> tuple[str, ...]:
         """The last step of a stop: commit what waits by the deadline; names what was cut off."""
-        if self._telemetry is None or self._telemetry.flush(deadline.remaining_s):
+        if self._telemetry is None or self._telemetry.flush(FLUSH_SHARE * deadline.remaining_s):
             return ()
         return ("the last flush of telemetry",)
 

@@ -191,10 +191,9 @@ BAD: list[tuple[str, str, str]] = [
 
 @pytest.mark.parametrize(("name", "value", "allowed"), BAD)
 def test_a_bad_value_is_one_line_with_name_value_and_what_is_allowed(name: str, value: str, allowed: str) -> None:
-    """The start stops with a line that needs no manual."""
-    environ = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp", name: value}
+    """The start stops with a line that needs no manual, whether or not the value would be used."""
     with pytest.raises(ConfigError) as caught:
-        TelemetryConfig.from_environment(environ)
+        TelemetryConfig.from_environment({name: value})
     text = str(caught.value)
     assert text.startswith(f"{name}: {value!r} is not allowed; allowed: ")
     assert allowed in text
