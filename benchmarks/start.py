@@ -1,6 +1,7 @@
 """Start time and memory beside plain Streamlit, in one run: `python benchmarks/start.py [--rounds N]`.
 
-The same script is started in turn by `streamlit run`, by our `run` and by our two-line launcher under `streamlit run`.
+The same script is started in turn by `streamlit run`, by our `run`, by our two-line launcher under `streamlit run`, and
+by both again with every signal exported to a collector by HTTP (a server here that takes everything).
 "Ready" is the first 200: of Streamlit's own health path, and of our `/health/startup`. Memory is the resident set of
 the process after one real session has run the script. Printed are medians, the ratio of the start and the difference in
 MiB.
@@ -14,7 +15,9 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -43,11 +46,29 @@ async def visit(url: str) -> None:
         await client.wait_finished(1)
 
 
-def once(words: list[str], path: str, folder: Path) -> tuple[float, float]:
+class Taker(BaseHTTPRequestHandler):
+    """Answers every export with 200."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """Take it."""
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def once(words: list[str], path: str, folder: Path, collector: str | None) -> tuple[float, float]:
     """Seconds until ready, and MiB after a session."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environ = {"PYTHONPATH": str(Path(__file__).parents[1])} if os.environ.get("PYTHONPATH") else {}
+    if collector is not None:
+        environ |= {"OTEL_EXPORTER_OTLP_ENDPOINT": collector, "OTEL_METRIC_EXPORT_INTERVAL": "1000"}
     command = [sys.executable, "-m", *words, "--server.port", str(port), "--server.address", "127.0.0.1", *QUIET]
     began = time.perf_counter()
     with running(command, url + path, folder, environ) as process:
@@ -63,10 +84,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    ways = {
-        "streamlit run": (["streamlit", "run", "script.py"], "/_stcore/health"),
-        "ours: run": (["streamlit_extension", "run", "script.py"], "/health/startup"),
-        "ours: launcher under streamlit run": (["streamlit", "run", "launcher.py"], "/health/startup"),
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Taker)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    collector = f"http://127.0.0.1:{server.server_address[1]}"
+    run = ["streamlit_extension", "run", "script.py"]
+    launcher = ["streamlit", "run", "launcher.py"]
+    ways: dict[str, tuple[list[str], str, str | None]] = {
+        "streamlit run": (["streamlit", "run", "script.py"], "/_stcore/health", None),
+        "ours: run": (run, "/health/startup", None),
+        "ours: launcher under streamlit run": (launcher, "/health/startup", None),
+        "ours: run, exporting": (run, "/health/startup", collector),
+        "ours: launcher, exporting": (launcher, "/health/startup", collector),
     }
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as name:
@@ -75,8 +103,8 @@ def main() -> None:
         (folder / "launcher.py").write_text(LAUNCHER)
         for each in range(options.rounds + 1):
             print("warming up" if each == 0 else f"round {each} of {options.rounds}", flush=True)
-            for label, (words, path) in ways.items():
-                found = once(words, path, folder)
+            for label, (words, path, where) in ways.items():
+                found = once(words, path, folder, where)
                 if each:
                     figures[label].append(found)
     base = figures["streamlit run"]

@@ -10,7 +10,6 @@ for a lock.
 from __future__ import annotations
 
 import logging
-import marshal
 import threading
 import time
 from collections import deque
@@ -22,7 +21,7 @@ from opentelemetry import context as context_api
 from otel.ledger import Ledger
 from otel.quiet import OncePerMinute
 from otel.records import Batch, Destination, DropReason, LogFact, Signal
-from otel.sizes import FACT_BYTES, POINT_BYTES, SPAN_BYTES, events_bytes, fact_bytes, span_bytes
+from otel.sizes import FACT_BYTES, POINT_BYTES, SPAN_BYTES, events_bytes, fact_bytes, span_bytes, value_bytes
 from otel.trace_context import suppressed_context
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ GROUP_S: Final = 0.1
 
 #: So much waiting calls the worker at once.
 HURRY_BYTES: Final = 2**20
-#: A fast measure of attributes that copies them by C code; what it can't write is measured the slow way.
-_dumps: Final = marshal.dumps
 
 
 class Encoder(Protocol):
@@ -135,7 +132,13 @@ class Pipeline:
         try:  # the SDK's own names: the public ones make copies
             if not span._context.trace_flags & 1:  # type: ignore[union-attr]
                 return
-            size = SPAN_BYTES + len(_dumps(span._attributes._dict))  # type: ignore[union-attr]
+            size = SPAN_BYTES
+            for value in span._attributes._dict.values():  # type: ignore[union-attr]
+                kind = value.__class__
+                if kind is str:
+                    size += len(value)
+                elif kind is not int and kind is not float and kind is not bool:
+                    size += value_bytes(value)
             if span._events._dq:  # type: ignore[attr-defined]
                 size += events_bytes(span)
         except Exception:
@@ -151,7 +154,13 @@ class Pipeline:
     def put_log(self, fact: LogFact) -> None:
         """Take a log record (`LogSink`); only appends, never waits, never raises."""
         try:
-            size = FACT_BYTES + len(fact.body) + len(_dumps(fact.attributes))  # type: ignore[arg-type]
+            size = FACT_BYTES + len(fact.body)
+            for value in fact.attributes.values():
+                kind = value.__class__
+                if kind is str:
+                    size += len(value)
+                elif kind is not int and kind is not float and kind is not bool:
+                    size += value_bytes(value)
         except Exception:
             size = fact_bytes(fact)
         total = self._bytes + size
