@@ -31,8 +31,8 @@ from streamlit_extension.logs.setup import LoggingConfiguration
 from streamlit_extension.logs.wiring import know_secrets, log_as_set
 from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings
-from streamlit_extension.telemetry import RunningTelemetry, telemetry_config
-from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler, ShutdownPhase
+from streamlit_extension.telemetry import RunningTelemetry, start_telemetry
+from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
 
 _logger = logging.getLogger("streamlit_extension.app")
 
@@ -162,7 +162,8 @@ class ObservableApp:
             logs = log_as_set(settings)
             stack.callback(logs.restore)
         data_dir = prepare_data_dir(settings)
-        self._start_telemetry(stack, data_dir)
+        self.telemetry = start_telemetry(settings, data_dir, self.shutdown)
+        stack.callback(self.telemetry.close)
         instrument_streamlit(stack)
         self._prepare_paths()
         self._token = load_or_make_token(settings, data_dir)
@@ -195,15 +196,6 @@ class ObservableApp:
         self.service.set_phase(ServicePhase.STOPPED)
         await stack.aclose()
 
-    def _start_telemetry(self, stack: contextlib.AsyncExitStack, data_dir: Path | None) -> None:
-        running = self.telemetry = RunningTelemetry(
-            telemetry_config(self.settings, data_dir), self.settings.shutdown_budget_s
-        )
-        running.start()
-        self.shutdown.add_step(ShutdownPhase.FINAL_SHUTDOWN, running.flush)
-        self.shutdown.on_complete(running.finish)
-        stack.callback(running.close)
-
     def _prepare_paths(self) -> None:
         """Answer below `server.baseUrlPath` too, which is known only once Streamlit has read its configuration."""
         import streamlit
@@ -233,7 +225,8 @@ class ObservableApp:
         server = self._server = self._server or listeners.foreign_uvicorn()
         loop = asyncio.get_running_loop()
         self.shutdown.bind_loop(loop)
-        previous = self.shutdown.register_signal_handlers() if _on_main_thread() else {}
+        on_main_thread = threading.current_thread() is threading.main_thread()
+        previous = self.shutdown.register_signal_handlers() if on_main_thread else {}
         stack.callback(self.shutdown.restore_signal_handlers)
 
         def close_listeners() -> None:
@@ -334,10 +327,6 @@ class ObservableApp:
         """Our runner's introduction: the uvicorn server that it drives and where that one listens."""
         self._server = server
         self._own_addresses = addresses
-
-
-def _on_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 def runtime_problem() -> str | None:

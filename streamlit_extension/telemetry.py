@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from otel.config import TelemetryConfig
 from otel.logsink import current_log_sink, set_log_sink
 from streamlit_extension.settings import Settings
+from streamlit_extension.utils.graceful_shutdown import Deadline, GracefulShutdownHandler, ShutdownPhase
 
 if TYPE_CHECKING:
     from otel.providers import Telemetry
-    from streamlit_extension.utils.graceful_shutdown import Deadline
 
 _logger = logging.getLogger("streamlit_extension.telemetry")
 
@@ -82,3 +82,12 @@ class RunningTelemetry:
         if current_log_sink() is telemetry.log_sink:
             set_log_sink(None)
         telemetry.uninstall()
+
+
+def start_telemetry(settings: Settings, data_dir: Path | None, shutdown: GracefulShutdownHandler) -> RunningTelemetry:
+    """Make telemetry real, and flush it in the last phase of a stop; whoever calls this calls `close` at the end."""
+    running = RunningTelemetry(telemetry_config(settings, data_dir), settings.shutdown_budget_s)
+    running.start()
+    shutdown.add_step(ShutdownPhase.FINAL_SHUTDOWN, running.flush)
+    shutdown.on_complete(running.finish)
+    return running
