@@ -15,8 +15,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from otel.environment import ENDPOINTS
+from otel.file_systems import nearest_existing, network_file_system
 from streamlit_extension._settings_load import origin_of
-from streamlit_extension.data_folder import nearest_existing, network_file_system
 from streamlit_extension.health.checks.external_apis import RefusedAddressError, SocketAddress, permitted_addresses
 from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings, redact_url
