@@ -19,7 +19,6 @@ from otel.spool import database
 from otel.spool.claim import SPOOL_SUFFIX, Claim, Tally
 from otel.spool.rows import ROW_BYTES, DamagedRow, Row, Waiting
 
-_MOST_RECORDS: Final = 1 << 40
 _TRIES: Final = 8
 
 
@@ -83,7 +82,12 @@ class FileSegment:
             database.configure(connection)
             segment = cls(path, claim, connection, tally)
             segment._count(tally)
-        except (database.Damaged, database.NeverUsed):
+        except database.NeverUsed:
+            _close(connection)
+            if any(tally.records.values()):
+                raise database.Damaged("what it held is not there") from None
+            raise
+        except database.Damaged:
             _close(connection)
             raise
         except Exception as error:
@@ -97,8 +101,10 @@ class FileSegment:
         """Take stock of a file that was taken over; what its tally says is done with is deleted first."""
         for signal in Signal:
             self._connection.execute(database.DELETE_BEFORE, (signal.value, self._first[signal]))
-        for name, records, least, rows, size, last in self._connection.execute(database.COUNT).fetchall():
-            if least < 0 or records > _MOST_RECORDS or size < 0:
+        known = bool(tally.last_id)
+        found = self._connection.execute(database.COUNT, (tally.last_id,)).fetchall()
+        for name, records, tallied, least, rows, size, last in found:
+            if least < 0 or (known and tallied > tally.records.get(Signal(name), 0)):
                 raise database.Damaged("its counts can't be")
             waiting = self.waiting[Signal(name)]
             waiting.records, waiting.rows, waiting.size_bytes = records, rows, size + rows * ROW_BYTES
@@ -126,7 +132,8 @@ class FileSegment:
             self.waiting[row.signal].add(row)
             self._last = max(self._last, row.id)
         self._write_tally()
-        self._catch_up()
+        with contextlib.suppress(sqlite3.Error):
+            self._catch_up()
 
     def head(self, signal: Signal, after_id: int = 0) -> Row | None:
         """The oldest row of a signal with an id above `after_id`.
@@ -186,10 +193,14 @@ class FileSegment:
 
     def close(self) -> None:
         """Close it: an empty one is removed, another is left for whoever starts next."""
+        empty = not any(waiting.rows for waiting in self.waiting.values())
         with contextlib.suppress(sqlite3.Error):
-            self._catch_up()
+            if empty:
+                self._connection.execute("PRAGMA synchronous = OFF")  # nothing to wait for the disk for
+            else:
+                self._catch_up()
         _close(self._connection)
-        if any(waiting.rows for waiting in self.waiting.values()):
+        if not empty:
             self.claim.release()
             return
         with contextlib.suppress(OSError):
@@ -233,6 +244,16 @@ class FileSegment:
         self._unshrunk.clear()
 
     def _transact(self, write: Any) -> None:
+        try:
+            self._try_to_transact(write)
+        except sqlite3.Error as error:
+            if not database.is_full(error):
+                raise
+            # The log takes more room than its rows do: put them in their places, and try once more.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._try_to_transact(write)
+
+    def _try_to_transact(self, write: Any) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             write()

@@ -25,12 +25,18 @@ class Gate:
     """The lock. It is not reentrant: what is done inside is short and calls nothing that comes back."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._held_for_fork = False
+        self._no_fork = threading.Event()
+        self._no_fork.set()
+        self._forking: set[int] = set()  # threads that fork now and hold the lock for it
 
     @contextmanager
     def __call__(self, timeout_s: float = -1) -> Iterator[None]:
         """Hold the gate for the block; raises `Busy` when it can't be had within `timeout_s` (below 0: for ever)."""
+        self._no_fork.wait(FORK_WAIT_S)  # a fork that waits comes before everybody who comes later
         lock = self._lock
         if not lock.acquire(timeout=timeout_s if timeout_s >= 0 else -1):
             raise Busy
@@ -41,18 +47,20 @@ class Gate:
 
     def before_fork(self) -> None:
         """Wait for the statement that runs now, a quarter of a second at most."""
-        self._held_for_fork = self._lock.acquire(timeout=FORK_WAIT_S)
+        self._no_fork.clear()
+        if self._lock.acquire(timeout=FORK_WAIT_S):
+            self._forking.add(threading.get_ident())
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        if self._held_for_fork:
-            self._held_for_fork = False
+        if threading.get_ident() in self._forking:
+            self._forking.discard(threading.get_ident())
             self._lock.release()
+        self._no_fork.set()
 
     def after_fork_in_child(self) -> None:
         """Begin with a new lock: whoever waits for the old one does not live here."""
-        self._lock = threading.Lock()
-        self._held_for_fork = False
+        self._begin()
 
 
 GATE: Final = Gate()

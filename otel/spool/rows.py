@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -91,3 +91,25 @@ class Segment(Protocol):
 
     def ages(self) -> Mapping[Signal, float]:
         """`created_s` of the oldest row of each signal that has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A row that is being sent, and where it lies."""
+
+    segment: Segment
+    row: Row
+
+
+def chunks(rows: Sequence[Row], size_bytes: int) -> Iterator[list[Row]]:
+    """Rows in lists of about `size_bytes`."""
+    chunk: list[Row] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += row.size_bytes
+        if size >= size_bytes:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

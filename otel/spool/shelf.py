@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,18 +15,10 @@ from otel.spool.bell import Bell
 from otel.spool.file import FileSegment, describe
 from otel.spool.gate import GATE
 from otel.spool.memory import MemorySegment
-from otel.spool.rows import DamagedRow, Row, Segment, Waiting, row_of
+from otel.spool.rows import DamagedRow, Held, Row, Segment, Waiting, chunks, row_of
 
 _CHUNK_BYTES: Final = 1 << 20  # what is moved from memory to disk in one transaction
 _AT_ONCE: Final = 64  # rows that are given up while the gate is held once
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A row that is being sent, and where it lies."""
-
-    segment: Segment
-    row: Row
 
 
 class Shelf:
@@ -90,7 +81,7 @@ class Shelf:
     def _move_to_disk(self) -> None:
         flying = {held.row.id for held in self._in_flight.values() if held.segment is self._memory}
         waiting = [row for row in self._memory.rows() if row.id not in flying]
-        for chunk in _chunks(waiting):
+        for chunk in chunks(waiting, _CHUNK_BYTES):
             if self.own is None:
                 return
             try:
@@ -345,16 +336,3 @@ class Shelf:
             segment.abandon_in_child()
         self.bell = Bell()
         self._begin()
-
-
-def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
-    size = 0
-    for row in rows:
-        chunk.append(row)
-        size += row.size_bytes
-        if size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk

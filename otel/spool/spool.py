@@ -95,6 +95,7 @@ class Spool:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._starting = threading.Lock()
+        self._looking = threading.Lock()
         self._started = False
         self._closed = False
         self._stopping = False
@@ -114,7 +115,8 @@ class Spool:
                 return
             self._started = True
             self._owns = own
-            self._open()
+            with self._looking:
+                self._open()
             for lane in self._lanes.values():
                 lane.start()
             self._keeper = threading.Thread(target=self._keep, name="otel.spool.keeper", daemon=True)
@@ -192,7 +194,7 @@ class Spool:
             rings = bell.rings
             left_s = deadline - time.monotonic()
             try:
-                waiting = self._shelf.waiting(max(left_s, 0))
+                waiting = self._shelf.waiting(max(left_s, 0.05))
             except gate.Busy:
                 return False
             if not any(waiting[signal].rows for signal in self._lanes):
@@ -218,15 +220,16 @@ class Spool:
 
     def look_after(self) -> None:
         """One round: a file where there is none, orphans, damage, age and size, what the disk did not take before."""
-        self._open()
-        if self._folder is not None and not self._refused:
-            take_over = TakeOver(self._folder, self._shelf, self._ledger, self._notices)
-            take_over.look()
-            take_over.mend()
-        self._shelf.move_to_disk()
-        while not self._stopping and self._shelf.give_up(self._max_age_s):
-            pass
-        self._shelf.tidy()
+        with self._looking:
+            self._open()
+            if self._folder is not None and not self._refused:
+                take_over = TakeOver(self._folder, self._shelf, self._ledger, self._notices)
+                take_over.look()
+                take_over.mend()
+            self._shelf.move_to_disk()
+            while not self._stopping and self._shelf.give_up(self._max_age_s):
+                pass
+            self._shelf.tidy()
 
     def _open(self) -> None:
         """Make the own file where there is none; the reason why it can't be is logged once, and tried again later."""
