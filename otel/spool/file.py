@@ -50,7 +50,7 @@ class FileSegment:
             OSError, sqlite3.Error: the folder does not take it.
         """
         for _ in range(_TRIES):
-            path = folder / f"{time.time_ns() // 1_000_000:012x}-{secrets.token_hex(4)}{SPOOL_SUFFIX}"
+            path = folder / f"{time.time_ns() // 1000:014x}-{secrets.token_hex(4)}{SPOOL_SUFFIX}"
             claim = Claim.take(path)
             if claim is not None:  # else somebody who looks for orphans has locked it first, for a moment
                 break
