@@ -29,6 +29,7 @@ COMMANDS: Final = {
         "streamlit_extension.cli_control:log_level",
         "Change the log level of running processes for a while.",
     ),
+    "spool": ("streamlit_extension.cli_spool:spool", "Look at the telemetry that waits, send it now, write it out."),
 }
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from otel.imports import IMPORTS
 from otel.records import Signal
 
 #: The fields that lead from a request to its records. Metrics have one level more, the kind of data.
@@ -20,11 +21,20 @@ _REJECTED: Final = {
     Signal.LOGS: "rejected_log_records",
     Signal.METRICS: "rejected_data_points",
 }
+_LOADED: Final[dict[Signal, tuple[Any, Any]]] = {}
 _IDS: Final = frozenset({"traceId", "spanId", "parentSpanId"})
 
 
 def _messages(signal: Signal) -> tuple[Any, Any]:
     """The request and the response of a signal's service."""
+    found = _LOADED.get(signal)
+    if found is None:
+        with IMPORTS:  # no fork in the middle of it
+            found = _LOADED[signal] = _import(signal)
+    return found
+
+
+def _import(signal: Signal) -> tuple[Any, Any]:
     if signal is Signal.TRACES:
         from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as traces
 
@@ -42,10 +52,11 @@ def rejected(signal: Signal, response: bytes) -> int:
     """How many records a response says were not taken; 0 for one that can't be read: its status said success."""
     if not response:
         return 0
+    response_type = _messages(signal)[1]
     from google.protobuf.message import DecodeError
 
     try:
-        partial = _messages(signal)[1].FromString(response).partial_success
+        partial = response_type.FromString(response).partial_success
     except DecodeError:
         return 0
     return int(getattr(partial, _REJECTED[signal]))

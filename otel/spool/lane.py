@@ -18,7 +18,9 @@ from otel.export.outcome import Kind, Outcome
 from otel.export.target import Sender
 from otel.records import DropReason, Signal
 from otel.spool.bell import Bell
-from otel.spool.shelf import Held, Shelf
+from otel.spool.rows import Held
+from otel.spool.shelf import Shelf
+from otel.trace_context import suppressed_context
 
 #: Back-off with full jitter: the n-th wait is random between 0 and the smaller of `LONGEST_WAIT_S` and
 #: `FIRST_WAIT_S` * 2**n. The longest is short, so that a receiver that is back gets everything within seconds.
@@ -228,4 +230,4 @@ class Lane:
 
 def suppress_instrumentation() -> None:
     """For the rest of this thread: its statements and requests make no telemetry of their own."""
-    context.attach(context.set_value(context._SUPPRESS_INSTRUMENTATION_KEY, True))
+    context.attach(suppressed_context())

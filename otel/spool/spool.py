@@ -130,7 +130,7 @@ class Spool:
             self.start()
         if self._closed:
             for batch in batches:
-                self._ledger.dropped(batch.signal, batch.count, DropReason.DISK, source="queued")
+                self._ledger.dropped(batch.signal, batch.count, DropReason.SHUTDOWN, source="queued")
             return
         try:
             self._shelf.put(batches)

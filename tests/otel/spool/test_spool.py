@@ -377,5 +377,5 @@ def test_after_the_end_what_comes_is_counted_as_lost(tmp_path: Path) -> None:
     spool.close(1)
     spool.close(1)
     commit(spool, ledger, batch(Signal.LOGS, [1]))
-    assert settled(ledger) == {Signal.LOGS: {"emitted": 1, "disk": 1}}
+    assert settled(ledger) == {Signal.LOGS: {"emitted": 1, "shutdown": 1}}
     assert os.listdir(tmp_path) == []
