@@ -8,12 +8,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from otel.config import TelemetryConfig
 from otel.ledger import Ledger
 from otel.quiet import OncePerMinute
 from otel.records import Batch, Destination, LogFact, Signal
+
+if TYPE_CHECKING:
+    from otel.spool import Spool
 
 _logger = logging.getLogger("otel.export.destinations")
 _logger.addFilter(OncePerMinute())
@@ -62,6 +65,8 @@ class Router:
         self._destinations = dict(destinations)
         self._taps = {signal: tuple(each) for signal, each in taps.items() if each}
         self.signals = frozenset(self._destinations) | frozenset(self._taps)
+        #: The spool, where there is one among the destinations.
+        self.spool: Spool | None = None
 
     def commit(self, batches: Sequence[Batch]) -> None:
         """Return once `batches` are where they belong."""
@@ -136,13 +141,26 @@ def destination_of(config: TelemetryConfig, ledger: Ledger) -> Router:
     neither an OTLP target nor the console nor a store there is no signal that goes anywhere, and `signals` is empty.
     """
     targets = {signal: target for signal in Signal if (target := config.destinations(signal).otlp) is not None}
-    destinations: dict[Signal, Destination] = {}
-    if targets:
-        from otel.direct import DirectDestination
-
-        destinations = dict.fromkeys(targets, DirectDestination(targets, ledger))
     taps = {signal: [CONSOLE] for signal in Signal if config.destinations(signal).console}
-    return Router(ledger, destinations, taps)
+    if not targets:
+        return Router(ledger, {}, taps)
+    spool = _start_spool(config, ledger)
+    router = Router(ledger, dict.fromkeys(targets, spool), taps)
+    router.spool = spool
+    return router
+
+
+def _start_spool(config: TelemetryConfig, ledger: Ledger) -> Spool:
+    """A spool with its senders; what has no sender that works waits until a start with one that does."""
+    from otel.export.target import make_senders
+    from otel.spool import FOLDER, Spool
+
+    def complain(signal: Signal, error: Exception) -> None:
+        _logger.warning("%s can't be sent: %s", signal, error, extra={"event": "telemetry.no_sender"})
+
+    spool = Spool(None if config.data_dir is None else config.data_dir / FOLDER, ledger, make_senders(config, complain))
+    spool.start()
+    return spool
 
 
 CONSOLE: Final = ConsoleTap()

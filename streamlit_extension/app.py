@@ -211,7 +211,8 @@ class ObservableApp:
     def _start_checks(self, stack: contextlib.AsyncExitStack) -> None:
         from streamlit_extension.health.wiring import register_checks
 
-        stack.callback(register_checks(self.service, self.settings, ENGINES))
+        facts = None if self.telemetry is None else self.telemetry.facts
+        stack.callback(register_checks(self.service, self.settings, ENGINES, telemetry=facts))
         self.service.register(CheckSpec("script", None))
         WATCHER.add_listener(self._on_run)
         stack.callback(WATCHER.remove_listener, self._on_run)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from otel.config import TelemetryConfig
 from otel.logsink import current_log_sink, set_log_sink
+from streamlit_extension.health.checks.telemetry import TelemetryFacts, facts_of
 from streamlit_extension.settings import Settings
 from streamlit_extension.utils.graceful_shutdown import Deadline, GracefulShutdownHandler, ShutdownPhase
 
@@ -48,6 +49,13 @@ class RunningTelemetry:
     def telemetry(self) -> Telemetry | None:
         """What is in place now, None before the start and after the end."""
         return self._telemetry
+
+    def facts(self) -> TelemetryFacts | None:
+        """What the check of the pipeline's health looks at; None where telemetry goes nowhere."""
+        telemetry = self._telemetry
+        if telemetry is None or telemetry.pipeline is None:
+            return None
+        return facts_of(telemetry.ledger, getattr(telemetry.destination, "spool", None))
 
     def start(self) -> None:
         """Make telemetry real. Nothing of it ever stops the start of the application."""

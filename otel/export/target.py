@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 
 from otel.config import OtlpTarget, Protocol, TelemetryConfig
 from otel.export.outcome import Outcome
@@ -41,7 +42,23 @@ def make_sender(signal: Signal, target: OtlpTarget) -> Sender:
     return HttpSender(signal, target)
 
 
-def make_senders(config: TelemetryConfig) -> dict[Signal, Sender]:
-    """A sender for each signal that has an OTLP target."""
-    targets = ((signal, config.destinations(signal).otlp) for signal in Signal)
-    return {signal: make_sender(signal, target) for signal, target in targets if target is not None}
+def make_senders(
+    config: TelemetryConfig, on_error: Callable[[Signal, Exception], None] | None = None
+) -> dict[Signal, Sender]:
+    """A sender for each signal that has an OTLP target.
+
+    Arguments:
+        on_error: told of what `make_sender` raises, so that the others are made; by default it is raised.
+    """
+    senders = {}
+    for signal in Signal:
+        target = config.destinations(signal).otlp
+        if target is None:
+            continue
+        try:
+            senders[signal] = make_sender(signal, target)
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(signal, error)
+    return senders

@@ -138,8 +138,11 @@ class Spool:
             self._notices.say("spool.commit", f"the spool failed: {describe(error)}")
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything is sent that waits for a sender; False when it is not within `timeout_s` seconds."""
-        return self._wait_until_sent(time.monotonic() + timeout_s, lambda: False)
+        """Wait until everything is sent that waits for a sender; False when it is not within `timeout_s` seconds.
+
+        A receiver that fails is given two seconds: what waits is safe on disk. Where it is not the whole time is used.
+        """
+        return self._wait_until_sent(time.monotonic() + timeout_s)
 
     def close(self, timeout_s: float) -> None:
         """Send what can be sent, leave the rest for the next start; returns within about `timeout_s` seconds.
@@ -153,15 +156,9 @@ class Spool:
         if not self._started:
             _SPOOLS.discard(self)
             return
-        began = time.monotonic()
-        deadline = began + timeout_s
+        deadline = time.monotonic() + timeout_s
         reserve_s = min(0.5, timeout_s / 4)  # for ending the threads and the file
-
-        def give_up() -> bool:
-            patience_is_over = time.monotonic() - began >= STOP_PATIENCE_S
-            return patience_is_over and any(self._is_stuck(lane) for lane in self._lanes.values())
-
-        self._wait_until_sent(deadline - reserve_s, give_up)
+        self._wait_until_sent(deadline - reserve_s)
         self._stopping = True
         self._wake.ring()
         for lane in self._lanes.values():
@@ -186,7 +183,8 @@ class Spool:
         lanes = {signal: lane.state() for signal, lane in self._lanes.items()}
         return SpoolState(waiting, lanes, size_bytes, self._shelf.max_bytes, self._problem)
 
-    def _wait_until_sent(self, deadline: float, give_up: Callable[[], bool]) -> bool:
+    def _wait_until_sent(self, deadline: float) -> bool:
+        patient_until = time.monotonic() + STOP_PATIENCE_S
         for lane in self._lanes.values():
             lane.hurry()
         bell = self._shelf.bell
@@ -199,12 +197,14 @@ class Spool:
                 return False
             if not any(waiting[signal].rows for signal in self._lanes):
                 return True
-            if left_s <= 0 or give_up():
+            if left_s <= 0 or (time.monotonic() >= patient_until and self._waits_for_nothing()):
                 return False
             bell.wait(rings, min(left_s, 0.25))
 
-    def _is_stuck(self, lane: Lane) -> bool:
-        return lane.state().failing_for_s is not None
+    def _waits_for_nothing(self) -> bool:
+        """Whether a receiver fails, and what waits for it is safe without it."""
+        failing = any(lane.state().failing_for_s is not None for lane in self._lanes.values())
+        return failing and self._folder is not None and not self._problem
 
     # -- looking after it ---------------------------------------------------------------------------------------
 

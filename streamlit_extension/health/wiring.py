@@ -13,6 +13,7 @@ from streamlit_extension.health.checks import system
 from streamlit_extension.health.checks.cache import CacheCheck
 from streamlit_extension.health.checks.database import DatabaseCheck
 from streamlit_extension.health.checks.external_apis import ExternalApiCheck
+from streamlit_extension.health.checks.telemetry import TelemetryCheck, TelemetryFacts
 from streamlit_extension.health.model import CheckFunction, CheckSpec, Scope
 from streamlit_extension.health.service import HealthService
 
@@ -78,13 +79,18 @@ class _Wiring:
 
 
 def register_checks(
-    service: HealthService, settings: Settings, engines: EngineRegistry | None = ENGINES, data_dir: Path | None = None
+    service: HealthService,
+    settings: Settings,
+    engines: EngineRegistry | None = ENGINES,
+    data_dir: Path | None = None,
+    telemetry: Callable[[], TelemetryFacts | None] | None = None,
 ) -> Callable[[], None]:
     """Register every check that settings and discovery call for; returns what closes their connections.
 
     Arguments:
         engines: where databases are discovered; None for no discovery.
         data_dir: the folder whose disk is measured; by default the settings'.
+        telemetry: the facts of the telemetry pipeline; None where there is none to look at.
     """
     wiring = _Wiring(service, settings)
     health, limits = settings.health, settings.alerts.thresholds
@@ -109,6 +115,8 @@ def register_checks(
         critical=False,
         scope=Scope.SHARED,
     )
+    if telemetry is not None:
+        wiring.add("telemetry", lambda _: TelemetryCheck(telemetry), critical=False, scope=Scope.LOCAL)
     for name, url in health.external_apis.items():
         wiring.add(
             f"external_apis:{name}",

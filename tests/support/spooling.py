@@ -28,7 +28,7 @@ def request(signal: Signal, ids: Sequence[int], padding: int = 0) -> bytes:
             span = scope.spans.add(name=f"{each}", trace_id=each.to_bytes(16, "big"), span_id=each.to_bytes(8, "big"))
             if padding:
                 span.attributes.add(key="padding").value.string_value = "x" * padding
-        return traces.SerializeToString()
+        return bytes(traces.SerializeToString())
     if signal is Signal.LOGS:
         logs = ExportLogsServiceRequest()
         holder = logs.resource_logs.add().scope_logs.add()
@@ -37,12 +37,12 @@ def request(signal: Signal, ids: Sequence[int], padding: int = 0) -> bytes:
             record.body.string_value = f"{each}"
             if padding:
                 record.attributes.add(key="padding").value.string_value = "x" * padding
-        return logs.SerializeToString()
+        return bytes(logs.SerializeToString())
     metrics = ExportMetricsServiceRequest()
     metric = metrics.resource_metrics.add().scope_metrics.add().metrics.add(name="numbers")
     for each in ids:
         metric.gauge.data_points.add(as_int=each)
-    return metrics.SerializeToString()
+    return bytes(metrics.SerializeToString())
 
 
 def ids_of(signal: Signal, payload: bytes) -> list[int]:

@@ -41,7 +41,7 @@ def test_a_cut_repeats_resource_scope_and_metric() -> None:
     scope.scope.name = "meter"
     scope.metrics.add(name="empty")
     total = scope.metrics.add(name="total", unit="s", description="all")
-    total.sum.aggregation_temporality = 2  # type: ignore[assignment]  # an enumeration's number
+    total.sum.aggregation_temporality = 2
     total.sum.is_monotonic = True
     for each in range(3):
         total.sum.data_points.add(as_int=each)
@@ -86,8 +86,8 @@ def test_a_json_line_is_otlp_json(signal: Signal) -> None:
 def test_enumerations_are_numbers_in_json() -> None:
     """The protocol's JSON forbids their names."""
     whole = ExportTraceServiceRequest()
-    span = whole.resource_spans.add().scope_spans.add().spans.add(name="x", kind=2)  # type: ignore[arg-type]
-    span.status.code = 2  # type: ignore[assignment]
+    span = whole.resource_spans.add().scope_spans.add().spans.add(name="x", kind=2)
+    span.status.code = 2
     tree = json.loads(payload.json_line(Signal.TRACES, whole.SerializeToString()))
     found = tree["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
     assert (found["kind"], found["status"]["code"]) == (2, 2)
