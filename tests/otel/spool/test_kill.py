@@ -92,3 +92,54 @@ def test_what_was_committed_survives_sigkill_at_any_moment(tmp_path: Path) -> No
         assert account.emitted == account.delivered
         assert account.dropped == {}
     assert list(tmp_path.iterdir()) == []
+
+
+EMITTING = textwrap.dedent(
+    """
+    import sys, time
+    from pathlib import Path
+    from otel.config import TelemetryConfig
+    from otel.providers import install
+
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_METRICS_EXPORTER": "none"}
+    telemetry = install(TelemetryConfig.from_environment(environ, data_dir=Path(sys.argv[1])))
+    tracer = telemetry.tracer_provider.get_tracer("t")
+    number = int(sys.argv[2])
+    while True:
+        tracer.start_span(f"{number}").end()
+        sys.stdout.write(f"{number} {time.monotonic()}\\n")
+        sys.stdout.flush()
+        number += 1
+        time.sleep(0.002)
+    """
+)
+
+
+@pytest.mark.timeout(600 if ROUNDS > 20 else 170)
+def test_what_is_older_than_half_a_second_and_a_commit_survives(tmp_path: Path) -> None:
+    """From the end of a span to the disk it is half a second and one commit, whenever the process is killed."""
+    chance = random.Random()
+    wanted: list[int] = []
+    for each in range(ROUNDS // 5):
+        command = [sys.executable, "-c", EMITTING, str(tmp_path), str(each * 1_000_000)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            killer = threading.Timer(2.0 + chance.random(), process.kill)
+            killer.start()
+            lines = [line.split() for line in (first, *process.stdout) if line.endswith("\n")]
+            killer.join()
+        end = float(lines[-1][1])
+        # Half a second, and what one commit may take on a busy machine.
+        wanted += [int(number) for number, moment in lines if float(moment) < end - 0.5 - 1.0]
+    assert len(wanted) > ROUNDS
+    with OtlpReceiver() as receiver:
+        ledger = Ledger()
+        sender = make_sender(Signal.TRACES, OtlpTarget(f"{receiver.endpoint}/v1/traces"))
+        spool = Spool(tmp_path / "spool", ledger, {Signal.TRACES: sender})
+        spool.start()
+        spool.look_after()
+        assert spool.flush(60)
+        spool.close(5)
+        arrived = Counter(int(span.name) for span in receiver.spans)
+    assert [number for number in wanted if arrived[number] != 1] == []
