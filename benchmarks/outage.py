@@ -49,7 +49,8 @@ def main() -> None:
     options = parser.parse_args()
     total_s = BEFORE_S + options.seconds
     if options.produce:
-        produce(*options.produce, options.rate, total_s)
+        kind, endpoint, folder = options.produce
+        produce(kind, endpoint, folder, options.rate, total_s)
         return
     kinds = ("ours", "stock")
     with tempfile.TemporaryDirectory() as name:

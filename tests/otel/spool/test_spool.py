@@ -110,6 +110,7 @@ def test_what_a_receiver_says_is_counted(tmp_path: Path, outcome: Outcome, count
     spool = Spool(tmp_path, ledger, senders(receiver))
     spool.start()
     commit(spool, ledger, batch(Signal.TRACES, range(10)), batch(Signal.TRACES, [10]))
+    assert receiver.wait_for(lambda: 10 in receiver.taken)
     assert spool.flush(20)
     spool.close(5)
     assert receiver.taken[-1] == 10
