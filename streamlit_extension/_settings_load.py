@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 from otel.config import ConfigError, TelemetryConfig
 from otel.environment import is_disabled, sends_elsewhere, service_identity

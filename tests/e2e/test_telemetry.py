@@ -153,3 +153,20 @@ async def test_a_provider_that_the_application_has_set_is_respected(
     assert {each.get("made.by") for each in otlp.resources("traces")} == {"the application"}
     assert "draws" in [metric.name for metric in otlp.metrics]
     assert {each.get("made.by") for each in otlp.resources("metrics")} == {None}
+
+
+async def test_log_lines_and_runs_arrive_with_the_same_trace(serve: Start, tmp_path: Path, otlp: OtlpReceiver) -> None:
+    """A line that a script logs is an OTLP record too, once, in the trace of its own run; the pipeline's are not."""
+    (tmp_path / "script.py").write_text(
+        SCRIPT + '\nimport logging\nlogging.getLogger("mine").warning("from the script")\n'
+    )
+    server = serve("script.py", env=environment(otlp))
+    await visit(server)
+    assert server.stop() == 0
+    [record] = [each for each in otlp.logs if each.body.string_value == "from the script"]
+    [draw] = [span for span in otlp.spans if span.name == "draw"]
+    [run] = [span for span in otlp.spans if span.name.startswith("script_run")]
+    assert record.trace_id == draw.trace_id == run.trace_id
+    assert draw.parent_span_id == run.span_id
+    assert "session.id" in [pair.key for pair in run.attributes]
+    assert "shutdown.phase" in [each.event_name for each in otlp.logs]
