@@ -24,7 +24,7 @@ _logger = logging.getLogger("streamlit_extension.shutdown")
 RESERVE_SHARE = 0.2
 RESERVE_MAX_S = 4.0
 #: The same signal again within these seconds is the first, told to a process and to its group; no person is as fast.
-SAME_SIGNAL_S = 0.15
+SAME_SIGNAL_S = 0.1
 #: Exit code after a second signal, and when the process had to be ended by force.
 EXIT_FORCED = 1
 

@@ -319,8 +319,8 @@ def test_maintenance_ends_by_itself_on_a_running_server(
     serve: Start, script: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """At its time readiness returns without anybody's doing, and its end is audited."""
-    now = datetime.now(UTC)
     server = serve(script(PAGE))
+    now = datetime.now(UTC)
     order = MaintenanceOrder("short", now + timedelta(seconds=4), now)
     ControlFile(tmp_path / "data").write(ControlState(maintenance=order))
     server.wait_for("/health/ready", lambda answer: answer.status == 503)

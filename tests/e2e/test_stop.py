@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from streamlit_extension.demo.client import StreamlitClient
+from streamlit_extension.utils.graceful_shutdown import SAME_SIGNAL_S
 from tests.support.server import Server, Start
 
 SLOW = """
@@ -115,6 +116,7 @@ async def test_a_second_signal_ends_it_at_once(serve: Start, script: Callable[[s
             await asyncio.sleep(0.3)
             server.process.send_signal(signal.SIGTERM)
             await asyncio.to_thread(_wait_for_event, server, "shutdown.started")
+            await asyncio.sleep(3 * SAME_SIGNAL_S)  # as late as a person's second one
             server.process.send_signal(second)
             assert await asyncio.to_thread(server.process.wait, 20) == 1
             assert "second signal" in server.output
