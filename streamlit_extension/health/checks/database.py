@@ -31,6 +31,8 @@ _STATEMENTS = {
 _STATEMENT = "SELECT 1"
 #: How long a SQLite file may be locked before that is said, in milliseconds: a usual transaction is over by then.
 _LOCK_WAIT_MS = 500
+#: How long the farewell to a connection that has failed may take, in seconds; it counts as part of the run.
+_FAREWELL_S = 0.5
 
 
 def error_line(error: BaseException) -> str:
@@ -322,12 +324,25 @@ async def _ask_asynchronously(engine: Any) -> _Answer:
         _close(connection)
         return _Answer()
 
+    politely = True
     try:
         return await greenlet_spawn(ask)
+    except asyncio.CancelledError:  # interrupted: no farewell to a server that may not answer
+        politely = False
+        raise
     finally:
-        for connection in opened:  # it failed or was interrupted: no farewell to a server that may not answer
-            with contextlib.suppress(Exception):
-                if engine.dialect.has_terminate:
-                    engine.dialect.do_terminate(connection)
-                else:
-                    await greenlet_spawn(_close, connection)
+        for connection in opened:
+            await _part(engine, connection, politely)
+
+
+async def _part(engine: Any, connection: Any, politely: bool) -> None:
+    """Close it properly where that is possible: a driver's own thread must have ended before its event loop does."""
+    from sqlalchemy.util import greenlet_spawn
+
+    if politely or not engine.dialect.has_terminate:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_FAREWELL_S):
+                await greenlet_spawn(connection.close)
+            return
+    with contextlib.suppress(Exception):
+        engine.dialect.do_terminate(connection)

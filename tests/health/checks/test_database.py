@@ -335,6 +335,31 @@ def test_a_sqlite_file_locked_by_a_writer_is_busy_and_not_down(tmp_path: Path, d
     checker.close()
 
 
+def test_an_asynchronous_driver_s_thread_ends_before_its_event_loop(tmp_path: Path) -> None:
+    """After a failure no thread of the driver is left that would call back a loop that is no more."""
+
+    class Slow(sqlite3.Connection):
+        """Takes its time to close, as on a busy machine."""
+
+        def close(self) -> None:
+            time.sleep(0.2)
+            super().close()
+
+    file = tmp_path / "app.db"
+    before = set(threading.enumerate())
+    engine = create_async_engine(f"sqlite+aiosqlite:///{file}", connect_args={"factory": Slow})
+    check = DatabaseCheck(lambda: engine.sync_engine)
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as writer:
+        writer.execute("CREATE TABLE t (x)")
+        writer.execute("BEGIN EXCLUSIVE")
+        for _ in range(2):
+            assert check().outcome is Outcome.DEGRADED
+            assert set(threading.enumerate()) <= before
+        writer.execute("COMMIT")
+    assert check().outcome is Outcome.OK
+    check.close()
+
+
 def test_a_database_in_memory_is_not_asked(check: Check) -> None:
     """There is nothing to reach, and asking would meet another database or the application's transaction."""
     for made in (
