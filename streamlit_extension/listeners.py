@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,22 +15,30 @@ from streamlit_extension.endpoints.entitlement import is_loopback
 
 _logger = logging.getLogger("streamlit_extension.listeners")
 
+#: Where a process listens may cost milliseconds to find out: while it can't be told, seconds until it is tried again.
+RETRY_S = 10.0
+
 
 @dataclass(slots=True)
 class Listeners:
     """Tells whether a port is bound to loopback alone.
 
     Arguments:
-        find: gives the listening sockets' addresses, or None while they can't be told; asked again until they can.
+        find: gives the listening sockets' addresses, or None while they can't be told; asked again until they can,
+            but not by every request.
+        clock: monotonic seconds.
     """
 
     find: Callable[[], Iterable[str] | None]
+    clock: Callable[[], float] = time.monotonic
     _answer: bool | None = field(default=None, init=False)
+    _ask_again_s: float = field(default=-math.inf, init=False)
 
     def on_loopback(self) -> bool | None:
         """True when every address is a loopback one, False when one is not, None when unknown."""
-        if self._answer is None:
+        if self._answer is None and self.clock() >= self._ask_again_s:
             addresses = self.find()
+            self._ask_again_s = self.clock() + RETRY_S
             found = None if addresses is None else list(addresses)
             self._answer = all(map(is_loopback, found)) if found else None
         return self._answer
