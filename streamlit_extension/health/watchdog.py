@@ -55,7 +55,11 @@ class Watchdog:
             self._gaps.append((self._beaten_s, now_s))
         self._beaten_s = now_s
         if self._stream is not None:
-            faulthandler.dump_traceback_later(self._stall_after_s + 1.0, file=self._stream)
+            try:
+                faulthandler.dump_traceback_later(self._stall_after_s + 1.0, file=self._stream)
+            except (AttributeError, OSError, ValueError, RuntimeError):  # closed meanwhile: the log line alone tells
+                self._stream = None
+                faulthandler.cancel_dump_traceback_later()
 
     def stop(self) -> None:
         """Watch no more."""

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +153,19 @@ async def test_it_works_without_a_real_standard_error(
     monkeypatch.setattr(sys, "stderr", stream)
     await beside(Watchdog(stall_after_s=STALL_S), blocks_in_python)
     assert len(stalls(caplog)) == 1
+
+
+async def test_a_standard_error_that_is_closed_meanwhile_is_dropped(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Beats go on without an error, nothing stays armed, and the log line still tells of a stall."""
+    caplog.set_level(logging.INFO)
+    with (tmp_path / "stderr").open("w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        watchdog = Watchdog(stall_after_s=STALL_S)
+        watchdog.beat()
+    for _ in range(3):
+        watchdog.beat()
+    await beside(watchdog, blocks_in_python)
+    assert len(stalls(caplog)) == 1
+    assert (tmp_path / "stderr").read_text() == ""
