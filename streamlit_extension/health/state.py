@@ -44,7 +44,7 @@ _NO_CHECKS: Mapping[str, Entry] = MappingProxyType({})
 class Snapshot:
     """Everything that a request needs, as one value that is replaced as a whole.
 
-    `started_s` and `heartbeat_s` are monotonic seconds, `heartbeat` is wall time in UTC.
+    `started_s` is in monotonic seconds, `heartbeat` is wall time in UTC.
     """
 
     version: str

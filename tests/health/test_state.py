@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,17 +43,21 @@ def test_one_more_check_never_makes_it_better(some: list[Entry], more: Entry) ->
     assert RANK[status_of([*some, more], None, 1.0)] >= RANK[status_of(some, None, 1.0)]
 
 
-@given(st.integers(1, 60), st.booleans())
-def test_alternating_results_never_flip_readiness(length: int, good_first: bool) -> None:
-    """With two failures to trip, good and bad in turn leave readiness as the first good result made it."""
-    spec = CheckSpec("database", ok, critical=True, failures_to_trip=2)
+@given(st.integers(1, 5), st.integers(1, 60), st.booleans())
+def test_alternating_results_never_flip_readiness_from_two_failures_on(
+    to_trip: int, length: int, good_first: bool
+) -> None:
+    """Good and bad in turn leave readiness as the first good result made it; only one failure to trip counts each."""
+    spec = CheckSpec("database", ok, critical=True, failures_to_trip=to_trip)
     state = next_state(CheckState(), spec, ok(), 0.0, WALL)
+    downs = [False]
     for number in range(length):
         outcome = Outcome.OK if (number % 2 == 0) is good_first else Outcome.FAILED
         state = next_state(state, spec, CheckResult(outcome), float(number), WALL)
         snapshot = Snapshot("1", 0.0, ServicePhase.SERVING, {"database": Entry(spec, state)})
-        assert not_ready_because(snapshot, float(number), WALL) is None
-    assert state.transitions == 0
+        downs.append(to_trip == 1 and outcome is Outcome.FAILED)
+        assert not_ready_because(snapshot, float(number), WALL) == ("database" if downs[-1] else None)
+    assert state.transitions == sum(before is not after for before, after in pairwise(downs))
 
 
 @given(st.integers(1, 6), st.integers(1, 6))
