@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from otel.instrumentation.streamlit import RunOutcome, ScriptRun
@@ -39,3 +41,23 @@ class ScriptHealth:
         """As a check's result: `duration_s` is the last run's, in seconds."""
         outcome = Outcome.DEGRADED if self.failing else Outcome.OK
         return CheckResult(outcome, duration_s, error=self.error_type if self.failing else None)
+
+
+class ScriptRuns:
+    """Keeps the script's health while runs end on several threads at once; a listener of runs.
+
+    Arguments:
+        report: gets each result, one after the other.
+    """
+
+    def __init__(self, report: Callable[[CheckResult], None]) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self.health = ScriptHealth()
+
+    def __call__(self, run: ScriptRun) -> None:
+        """Take one finished run."""
+        with self._lock:  # also while it is told, so that the last run's word is the last one
+            self.health = self.health.after(run)
+            if self.health.worked or self.health.consecutive_failures:
+                self._report(self.health.result(run.duration_s))
