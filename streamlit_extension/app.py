@@ -6,27 +6,28 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from otel.instrumentation.asgi import HttpTelemetry
 from otel.instrumentation.sqlalchemy import ENGINES
 from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
-from otel.instrumentation.streamlit import WATCHER, ScriptRun, in_script_thread
+from otel.instrumentation.streamlit import WATCHER, in_script_thread
 from streamlit_extension import listeners
 from streamlit_extension.canary import Canary
-from streamlit_extension.control import ControlWatcher
 from streamlit_extension.data_folder import load_or_make_token, prepare_data_dir
 from streamlit_extension.endpoints.entitlement import Audience, Entitlement
 from streamlit_extension.endpoints.health import HealthCheckEndpoint, HealthRoutes, Message, Receive, Scope, Send
 from streamlit_extension.gate import Gate
+from streamlit_extension.health.default import DEFAULT_SERVICE
 from streamlit_extension.health.model import CheckSpec, ServicePhase
-from streamlit_extension.health.script import ScriptHealth
+from streamlit_extension.health.script import ScriptRuns
 from streamlit_extension.health.service import HealthService
-from streamlit_extension.health.watchdog import Watchdog
 from streamlit_extension.launchers import settings_of_launcher
-from streamlit_extension.lifecycle import Drain, Heartbeat, ManagementServer, instrument_streamlit
+from streamlit_extension.lifecycle import Drain, ManagementServer, ServerEnd, instrument_streamlit, start_beats
+from streamlit_extension.liveness import runtime_problem
 from streamlit_extension.logs.setup import LoggingConfiguration
 from streamlit_extension.logs.wiring import know_secrets, log_as_set
 from streamlit_extension.page_paths import page_path_collisions
@@ -35,6 +36,9 @@ from streamlit_extension.telemetry import RunningTelemetry, start_telemetry
 from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
 
 _logger = logging.getLogger("streamlit_extension.app")
+
+#: How long the clean-up may take where no lifespan waits for it, in seconds.
+CLOSE_S = 3.0
 
 
 def create_app(script_or_app: Any, *, settings: Settings | None = None) -> ObservableApp:
@@ -97,7 +101,7 @@ class ObservableApp:
         self._management: ManagementServer | None = None
         self._lifecycle: contextlib.AsyncExitStack | None = None
         self._started = False
-        self._script_health = ScriptHealth()
+        self._has_lifespan = False
         self._canary: Canary | None = None
         endpoint = HealthCheckEndpoint(service=self.service)
         routes = HealthRoutes(
@@ -146,7 +150,24 @@ class ObservableApp:
                 await self._stop()
             return message
 
+        self._has_lifespan = True
         await self._inner(scope, receive_stop, send_started)
+
+    def lifespan(self) -> Callable[[Any], contextlib.AbstractAsyncContextManager[Any]]:
+        """For an application that mounts this one: `FastAPI(lifespan=app.lifespan())`, as `st.App.lifespan`."""
+        inner = self._inner.lifespan()
+
+        @contextlib.asynccontextmanager
+        async def with_observability(outer: Any) -> AsyncIterator[Any]:
+            self._has_lifespan = True
+            async with inner(outer) as state:
+                await self._start()
+                try:
+                    yield state
+                finally:
+                    await self._stop()
+
+        return with_observability
 
     # -- start and stop -----------------------------------------------------------------------------------------
 
@@ -193,8 +214,19 @@ class ObservableApp:
 
             threading.Thread(target=run, name="stx-shutdown", daemon=True).start()
             await finished.wait()
+        await self._close(stack)
+
+    async def _close(self, stack: contextlib.AsyncExitStack) -> None:
         self.service.set_phase(ServicePhase.STOPPED)
         await stack.aclose()
+
+    def _close_unasked(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Mounted below an application that keeps the lifespan to itself, the end of the stop is the only sign."""
+        if self._has_lifespan or self._lifecycle is None:
+            return
+        stack, self._lifecycle = self._lifecycle, None
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._close(stack), loop).result(CLOSE_S)
 
     def _prepare_paths(self) -> None:
         """Answer below `server.baseUrlPath` too, which is known only once Streamlit has read its configuration."""
@@ -214,13 +246,10 @@ class ObservableApp:
         facts = None if self.telemetry is None else self.telemetry.facts
         stack.callback(register_checks(self.service, self.settings, ENGINES, telemetry=facts))
         self.service.register(CheckSpec("script", None))
-        WATCHER.add_listener(self._on_run)
-        stack.callback(WATCHER.remove_listener, self._on_run)
-
-    def _on_run(self, run: ScriptRun) -> None:
-        self._script_health = self._script_health.after(run)
-        if self._script_health.worked or self._script_health.consecutive_failures:
-            self.service.report("script", self._script_health.result(run.duration_s))
+        on_run = ScriptRuns(partial(self.service.report, "script"))
+        WATCHER.add_listener(on_run)
+        stack.callback(WATCHER.remove_listener, on_run)
+        stack.callback(DEFAULT_SERVICE.serve(self.service))
 
     def _start_signals(self, stack: contextlib.AsyncExitStack) -> None:
         server = self._server = self._server or listeners.foreign_uvicorn()
@@ -230,21 +259,13 @@ class ObservableApp:
         previous = self.shutdown.register_signal_handlers() if on_main_thread else {}
         stack.callback(self.shutdown.restore_signal_handlers)
 
-        def close_listeners() -> None:
-            for each in getattr(server, "servers", ()):
-                each.close()
+        end = ServerEnd(server, loop, previous)
 
         def end_server() -> None:
-            if server is not None:
-                server.config.timeout_graceful_shutdown = 1
-                server.should_exit = True
-                return
-            for number, handler in previous.items():
-                if callable(handler):
-                    loop.call_soon_threadsafe(handler, number, None)
-                    return
+            self._close_unasked(loop)
+            end.tell()
 
-        drain = Drain(self.gate, self.service, WATCHER, self.settings.pre_drain_s, close_listeners)
+        drain = Drain(self.gate, self.service, WATCHER, self.settings.pre_drain_s, end.close_listeners)
         drain.install(self.shutdown)
         self.shutdown.on_complete(end_server)
         stack.callback(WATCHER.refuse_new_runs, False)
@@ -278,15 +299,7 @@ class ObservableApp:
                 ) from error
 
     def _start_beats(self, stack: contextlib.AsyncExitStack, data_dir: Path | None, logs: Any) -> None:
-        watchdog = Watchdog()
-        heartbeat = Heartbeat([self.service.heartbeat, watchdog.beat, ENGINES.sweep, self._know_secrets])
-        if data_dir is not None:
-            control = ControlWatcher(data_dir, on_maintenance=self.service.set_maintenance, on_log_level=logs.set_level)
-            heartbeat.beats.append(control.poll)
-        watchdog.start()
-        stack.callback(watchdog.stop)
-        heartbeat.start()
-        stack.callback(heartbeat.stop)
+        start_beats(stack, self.service, data_dir, logs.set_level, ENGINES.sweep, self._know_secrets)
         if self.settings.health.canary:
             self._canary = Canary(WATCHER, allowed=lambda: self.service.phase is ServicePhase.SERVING)
             task = asyncio.get_running_loop().create_task(self._canary.run_forever(), name="stx-canary")
@@ -328,21 +341,3 @@ class ObservableApp:
         """Our runner's introduction: the uvicorn server that it drives and where that one listens."""
         self._server = server
         self._own_addresses = addresses
-
-
-def runtime_problem() -> str | None:
-    """Why Streamlit's runtime can serve nobody any more; None while it can, or where there is none yet."""
-    try:
-        from streamlit.runtime import Runtime
-
-        if not Runtime.exists():
-            return None
-        runtime = Runtime.instance()
-        task = getattr(runtime, "_loop_coroutine_task", None)
-        if runtime.state.name == "STOPPED":
-            return "Streamlit's runtime has stopped"
-        if task is not None and task.done():
-            return "Streamlit's loop has ended"
-    except (ImportError, AttributeError):
-        return None
-    return None

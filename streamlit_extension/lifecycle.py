@@ -4,57 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from otel.instrumentation.streamlit import WATCHER, RunWatcher, StreamlitInstrumentor
 from otel.instrumentation.streamlit.error_reference import show_error_reference
+from streamlit_extension.beats import Heartbeat, Housekeeping
+from streamlit_extension.control import ControlWatcher
 from streamlit_extension.gate import Gate
 from streamlit_extension.health.model import ServicePhase
 from streamlit_extension.health.service import HealthService
+from streamlit_extension.health.watchdog import Watchdog
 from streamlit_extension.utils.graceful_shutdown import Deadline, GracefulShutdownHandler, ShutdownPhase
 
-_logger = logging.getLogger("streamlit_extension.lifecycle")
-
-#: How often the event loop shows that it is alive, in seconds.
-HEARTBEAT_S = 0.5
 #: Several of Streamlit's flush intervals (10 ms each): what a finished run has written reaches its browser.
 FLUSH_S = 0.1
 #: Share of a drain's time, and its bounds in seconds, that is kept for telling every browser.
 CLOSE_SHARE, CLOSE_MIN_S, CLOSE_MAX_S = 0.15, 0.3, 2.0
 
 
-@dataclass(slots=True)
-class Heartbeat:
-    """Calls `beats` on the event loop every `HEARTBEAT_S` seconds; what one of them raises is logged, not passed on."""
+def start_beats(
+    stack: contextlib.AsyncExitStack,
+    service: HealthService,
+    data_dir: Path | None,
+    set_log_level: Callable[[str | None], object],
+    *chores: Callable[[], object],
+) -> None:
+    """Start what is done again and again: signs of life on the running loop, all that may wait on a thread.
 
-    beats: list[Callable[[], object]] = field(default_factory=list)
-    _task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to beat on the running loop."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="stx-heartbeat")
-
-    async def _run(self) -> None:
-        while True:
-            for beat in self.beats:
-                try:
-                    beat()
-                except Exception as error:
-                    _logger.warning(
-                        "a heartbeat failed: %s", type(error).__name__, extra={"event": "telemetry.internal_error"}
-                    )
-            await asyncio.sleep(HEARTBEAT_S)
-
-    def stop(self) -> None:
-        """Beat no more."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+    Arguments:
+        stack: gets what stops it.
+        data_dir: where operators leave their orders; None for nowhere.
+        chores: what else is to be done on the thread.
+    """
+    if data_dir is not None:
+        control = ControlWatcher(data_dir, on_maintenance=service.set_maintenance, on_log_level=set_log_level)
+        chores = (*chores, control.poll)
+    housekeeping = Housekeeping(*chores)
+    housekeeping.start()
+    stack.callback(housekeeping.stop)
+    watchdog = Watchdog()
+    watchdog.start()
+    stack.callback(watchdog.stop)
+    heartbeat = Heartbeat(service.heartbeat, watchdog.beat)
+    heartbeat.start()
+    stack.callback(heartbeat.stop)
 
 
 @dataclass(slots=True)
@@ -70,8 +69,9 @@ class ManagementServer:
         """Serve on the socket from now on."""
         import uvicorn
 
+        # `access_log=False` would silence the access log of every other server in the process.
         config = uvicorn.Config(
-            self.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+            self.app, http=_protocol(), ws="none", log_config=None, lifespan="off", timeout_graceful_shutdown=1
         )
         self._server = uvicorn.Server(config)
         self._task = asyncio.get_running_loop().create_task(self._server._serve([self.sock]), name="stx-management")
@@ -83,6 +83,49 @@ class ManagementServer:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+
+
+def _protocol() -> type[asyncio.Protocol]:
+    """HTTP without access lines for this one port."""
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class Quiet(HttpToolsProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.access_log = False
+
+    return Quiet
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEnd:
+    """How the server that runs us is made to end.
+
+    Arguments:
+        server: uvicorn's, where it is one.
+        loop: the server's event loop.
+        previous: the signal handlers that ours have replaced; one of them ends another server.
+    """
+
+    server: Any | None
+    loop: asyncio.AbstractEventLoop
+    previous: Mapping[signal.Signals, Any]
+
+    def close_listeners(self) -> None:
+        """Accept no new connection; on the server's loop."""
+        for each in getattr(self.server, "servers", ()):
+            each.close()
+
+    def tell(self) -> None:
+        """Let the server end; from any thread."""
+        if self.server is not None:
+            self.server.config.timeout_graceful_shutdown = 1
+            self.server.should_exit = True
+            return
+        for number, handler in self.previous.items():
+            if callable(handler):
+                self.loop.call_soon_threadsafe(handler, number, None)
+                return
 
 
 @dataclass(slots=True)

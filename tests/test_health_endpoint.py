@@ -15,7 +15,7 @@ import sqlalchemy
 
 from streamlit_extension import ComponentChecker, HealthCheckEndpoint, HealthStatus
 from streamlit_extension.endpoints.entitlement import Audience, Entitlement
-from streamlit_extension.endpoints.health import HealthRoutes
+from streamlit_extension.endpoints.health import HealthRoutes, Message
 from streamlit_extension.health.checks.database import DatabaseCheck
 from streamlit_extension.health.model import CheckResult, CheckSpec, Maintenance, Outcome, Scope, ServicePhase
 from streamlit_extension.health.service import HealthService
@@ -47,7 +47,7 @@ def test_basic_health_check(service: HealthService) -> None:
     assert answer.status_code == 200
     assert answer.body["status"] == HealthStatus.HEALTHY.value
     assert TIMESTAMP.fullmatch(answer.body["timestamp"])
-    assert answer.body["uptime"] == "00:00:00"
+    assert re.fullmatch(r"00:00:\d\d", answer.body["uptime"])
     assert answer.body["version"] == "1.2.3"
     assert set(answer.body) == {"status", "timestamp", "uptime", "version"}
 
@@ -151,10 +151,13 @@ def test_a_slow_real_database_is_degraded(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_maintenance_is_told_and_ends_by_itself(service: HealthService) -> None:
+def test_maintenance_is_told_and_ends_by_itself() -> None:
     """In maintenance health and readiness are 503 with the reason, liveness is not concerned, and it ends in time."""
+    wall = [datetime.now(UTC)]
+    service = HealthService(version="1.2.3", wall=lambda: wall[0])
+    service.set_phase(ServicePhase.SERVING)
     endpoint = HealthCheckEndpoint(service=service)
-    service.set_maintenance(Maintenance("new disks", datetime.now(UTC) + timedelta(seconds=0.4)))
+    service.set_maintenance(Maintenance("new disks", wall[0] + timedelta(hours=1)))
     basic = endpoint.basic_health()
     assert (basic.status_code, basic.body["status"], basic.body["maintenance"]["reason"]) == (
         503,
@@ -163,8 +166,10 @@ def test_maintenance_is_told_and_ends_by_itself(service: HealthService) -> None:
     )
     assert endpoint.readiness_check().body["reason"] == "maintenance"
     assert endpoint.liveness_check().status_code == 200
-    time.sleep(0.5)
+    wall[0] += timedelta(hours=1)
+    service.heartbeat()
     assert endpoint.basic_health().status_code == 200
+    assert endpoint.readiness_check().status_code == 200
 
 
 # -- over HTTP ------------------------------------------------------------------------------------------------------
@@ -203,6 +208,52 @@ async def test_each_path_over_http(service: HealthService, path: str) -> None:
             refused = await client.request(method, path)
             assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
         assert (await client.get(path + "/")).status_code == 200
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/health/detailed/system", "/health/nonsense"])
+async def test_the_answer_to_head_is_the_one_to_get_without_its_body(service: HealthService, path: str) -> None:
+    """In the messages that the server gets: the same start with the body's length, then nothing."""
+    routes = routes_for(service)
+
+    async def ask(method: str) -> list[Message]:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": method, "path": path, "headers": [], "client": ("127.0.0.1", 1)}
+        assert await routes.handle(scope, send)
+        return sent
+
+    get, head = await ask("GET"), await ask("HEAD")
+    assert [message["type"] for message in head] == ["http.response.start", "http.response.body"]
+    assert head[0] == get[0]
+    assert head[1].get("body", b"") == b""
+    assert not head[1].get("more_body", False)
+    length = dict(get[0]["headers"])[b"content-length"]
+    assert int(length) == len(get[1]["body"]) > 0
+
+
+@pytest.mark.parametrize("mount", ["/health-ui", "/healthcare", "/ui", "/api/v1"])
+async def test_below_another_applications_mount_every_path_is_found(service: HealthService, mount: str) -> None:
+    """Whatever the mount is called; what is not about health is somebody else's."""
+    routes = routes_for(service)
+    for path, expected in (
+        ("/health", True),
+        ("/health/live", True),
+        ("/health/detailed/system", True),
+        ("/health/nonsense", True),
+        ("/healthy", False),
+        ("/", False),
+    ):
+        statuses: list[int] = []
+
+        async def send(message: Message, statuses: list[int] = statuses) -> None:
+            statuses.append(message.get("status", 0))
+
+        scope = {"type": "http", "method": "GET", "path": mount + path, "root_path": mount, "headers": []}
+        assert await routes.handle(scope, send) is expected, path
+        assert statuses[:1] == ([404 if "nonsense" in path else 200] if expected else []), path
 
 
 async def test_an_unknown_path_below_health_is_not_the_applications_page(service: HealthService) -> None:

@@ -93,6 +93,8 @@ STREAMLIT_INTERNALS: dict[str, tuple[str, ...] | None] = {
     "otel/instrumentation/streamlit/seams.py": None,
     "streamlit_extension/app.py": None,
     "streamlit_extension/runner.py": None,
+    # Liveness is the runtime's own state and nothing else's.
+    "streamlit_extension/liveness.py": ("streamlit.runtime.Runtime",),
     # The runner's reading of launchers: Streamlit's own discovery is asked, so that both find the same.
     "streamlit_extension/launchers.py": ("streamlit.web.server.app_discovery",),
     # The commands take every option of `streamlit run` as it is, and its way of reading a GitHub page's address.

@@ -54,10 +54,11 @@ class EngineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
-    """Who is told of databases that come and go."""
+    """Who is told of databases that come and go, for as long as it is `alive`."""
 
     added: Callable[[EngineEntry], None]
     removed: Callable[[EngineEntry], None]
+    alive: Callable[[], bool] = lambda: True
 
 
 class EngineRegistry:
@@ -94,7 +95,7 @@ class EngineRegistry:
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Tell `subscriber` of every database, those already known included; returns what ends it."""
         with self._lock:
-            self._subscribers.append(subscriber)
+            self._subscribers = [*filter(_is_alive, self._subscribers), subscriber]
             for entry in self._entries.values():
                 _contained(partial(subscriber.added, entry))
 
@@ -156,6 +157,10 @@ class EngineRegistry:
                 MAX_ENGINES,
                 extra={"event": "engines.too_many"},
             )
+
+
+def _is_alive(subscriber: Subscriber) -> bool:
+    return subscriber.alive()
 
 
 def _tell_removed(subscriber: Subscriber, entry: EngineEntry) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from streamlit_extension.endpoints.entitlement import Entitlement
 from streamlit_extension.health import report
 from streamlit_extension.health.checker import ComponentChecker
+from streamlit_extension.health.default import DEFAULT_SERVICE, standalone_service
 from streamlit_extension.health.model import HealthResponse, HealthStatus, ServicePhase
 from streamlit_extension.health.service import HealthService
 
@@ -39,13 +40,19 @@ class HealthCheckEndpoint:
     """Answers about health without HTTP: each method is synchronous and returns a `HealthResponse`.
 
     Arguments:
-        service: whose snapshot is read; by default one of its own with the checks that need no configuration, started
-            at the first question.
+        service: whose snapshot is read; by default that of the application that serves in this process, else one with
+            the checks that need no configuration, which all endpoints share and the first question starts.
     """
 
     def __init__(self, *, service: HealthService | None = None) -> None:
-        self.service = service or standalone_service()
+        self._given = service
         self._unstarted = service is None
+        _ = self.service  # a setting that is not allowed is told here
+
+    @property
+    def service(self) -> HealthService:
+        """Whose snapshot is read."""
+        return DEFAULT_SERVICE.get() if self._given is None else self._given
 
     def basic_health(self) -> HealthResponse:
         """`/health`: status, timestamp, uptime and version; 200 when healthy or degraded, else 503."""
@@ -73,32 +80,21 @@ class HealthCheckEndpoint:
 
     def render(self, kind: str, entitled: bool = True, component: str = "") -> report.Rendered:
         """The answer of one kind now, and for how many seconds it stays right while the snapshot is the same."""
+        service = self.service
         if self._unstarted:
             self._unstarted = False
-            self.service.start()
-            self.service.set_phase(ServicePhase.SERVING)
+            DEFAULT_SERVICE.start()
         now_s, wall = time.monotonic(), datetime.now(UTC)
-        snapshot = self.service.snapshot
+        snapshot = service.snapshot
         match kind:
             case "detailed":
                 return report.detailed(snapshot, now_s, wall, entitled=entitled)
             case "component":
                 return report.component(snapshot, now_s, wall, component, entitled=entitled)
             case "live":
-                return report.live(snapshot, now_s, wall, self.service.liveness_problem())
+                return report.live(snapshot, now_s, wall, service.liveness_problem())
             case _:
                 return _PLAIN[kind](snapshot, now_s, wall)
-
-
-def standalone_service(settings: Settings | None = None) -> HealthService:
-    """A service with the checks that settings call for, and no thread of its own until it is started."""
-    from streamlit_extension.health.wiring import register_checks
-    from streamlit_extension.settings import Settings
-
-    settings = settings or Settings.load()
-    service = HealthService(version=settings.service_version, shared_failure=settings.health.shared_failure)
-    register_checks(service, settings)
-    return service
 
 
 _PLAIN: Mapping[str, Callable[..., report.Rendered]] = {
@@ -197,7 +193,7 @@ class HealthRoutes:
     async def _handle_other(self, path: str, scope: Scope, send: Send) -> bool:
         """Paths below `/health/` that are none of the fixed ones, and those of an application mounted somewhere."""
         root_path = scope.get("root_path", "")
-        if root_path and path.startswith(root_path + "/") and not path.startswith("/health"):
+        if root_path and path.startswith(root_path + "/") and not path.startswith("/health/"):
             return await self.handle({**scope, "path": path[len(root_path) :], "root_path": ""}, send)
         prefix = next((each for each in self.prefixes if path.startswith(f"{each}/health/")), None)
         if prefix is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class _Wiring:
-    """Registers checks with a service and knows how to take them away again."""
+    """Registers checks with a service and knows how to take them away again; keeps no service alive."""
 
     def __init__(self, service: HealthService, settings: Settings) -> None:
-        self._service = service
+        self._service = weakref.ref(service)
         self._settings = settings
         self._closing: dict[str, Callable[[], None]] = {}
 
@@ -33,6 +34,9 @@ class _Wiring:
         self, name: str, make: Callable[[Any], CheckFunction], *, critical: bool, scope: Scope, component: str = ""
     ) -> None:
         """Register one check with what `[health]` and `[health.checks.NAME]` say of it."""
+        service = self._service()
+        if service is None:
+            return
         chosen = self._settings.health.for_check(name)
         function = make(chosen)
         close = getattr(function, "close", None)
@@ -52,7 +56,7 @@ class _Wiring:
             successes_to_recover=chosen.successes_to_recover,
             enabled=chosen.enabled,
         )
-        self._service.register(spec, shared_failure=chosen.shared_failure)
+        service.register(spec, shared_failure=chosen.shared_failure)
 
     def add_database(
         self, name: str, engine: Callable[[], Any | None], pools: Callable[[], Iterable[Any]] = tuple
@@ -67,10 +71,16 @@ class _Wiring:
 
     def remove(self, name: str) -> None:
         """Take one check away."""
-        self._service.unregister(name)
+        service = self._service()
+        if service is not None:
+            service.unregister(name)
         close = self._closing.pop(name, None)
         if close is not None:
             close()
+
+    def alive(self) -> bool:
+        """Whether the service is still there."""
+        return self._service() is not None
 
     def close(self) -> None:
         """Close what the checks keep open."""
@@ -137,6 +147,7 @@ def register_checks(
         Subscriber(
             added=lambda entry: wiring.add_database(name_of(entry), lambda: entry.engine, entry.all_living),
             removed=lambda entry: wiring.remove(name_of(entry)),
+            alive=wiring.alive,
         )
     )
 

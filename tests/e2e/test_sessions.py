@@ -54,3 +54,27 @@ async def test_a_script_that_fails_on_every_run_is_degraded_with_the_errors_type
         await client.wait_finished(4)
         assert server.get("/health/detailed").json["components"]["script"]["status"] == "healthy"
     assert "hunter2" not in answer.body.decode()
+
+
+ENDPOINT = """
+import threading
+import streamlit as st
+from streamlit_extension import HealthCheckEndpoint
+answer = HealthCheckEndpoint().detailed_health()
+st.write("script: " + answer.body["components"]["script"]["status"])
+st.write("schedulers: " + str([each.name for each in threading.enumerate()].count("stx-health-scheduler")))
+"""
+
+
+async def test_an_endpoint_made_in_a_script_tells_the_applications_own_health(
+    serve: Start, script: Callable[[str], Path]
+) -> None:
+    """It knows of the script's runs, as the port's answers do, and starts no checks of its own."""
+    server = serve(script(ENDPOINT))
+    async with StreamlitClient(server.url) as client:
+        await client.wait_finished(1)
+        await client.rerun()
+        page = await client.wait_finished(2)
+        assert page.exceptions == []
+        assert page.texts == ["script: healthy", "schedulers: 1"]
+    assert server.stop() == 0
