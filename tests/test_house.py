@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.requirements import require
+from tests.support.requirements import program, require
 
 ROOT = Path(__file__).parents[1]
 MAX_LINES = 350
@@ -223,7 +223,9 @@ def test_the_probe_script_needs_the_standard_library_alone() -> None:
 def tracked() -> list[Path]:
     """Every file under version control that is text."""
     require((ROOT / ".git").exists(), "a clone, to know which files are tracked")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
+    listed = subprocess.run([program("git"), "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.split(
+        b"\0"
+    )
     files = [ROOT / name.decode() for name in listed if name]
     return [file for file in files if file.is_file() and b"\0" not in file.read_bytes()[:8000]]
 

@@ -39,7 +39,11 @@ def wait_for_port(port: int, timeout_s: float = 20.0) -> None:
 
 def _as_user(command: list[str]) -> list[str]:
     """PostgreSQL refuses to run as root."""
-    return ["runuser", "-u", "postgres", "--", *command] if os.getuid() == 0 else command
+    return (
+        [program("runuser", "/usr/sbin/runuser", "/sbin/runuser"), "-u", "postgres", "--", *command]
+        if os.getuid() == 0
+        else command
+    )
 
 
 @dataclass
@@ -67,7 +71,7 @@ class Postgres:
         """The server's processes."""
         parent = int((self.folder / "data/postmaster.pid").read_text().splitlines()[0])
         children = subprocess.run(
-            ["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False
+            [program("pgrep"), "-P", str(parent)], capture_output=True, text=True, check=False
         ).stdout.split()
         return [parent, *map(int, children)]
 
