@@ -10,19 +10,16 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from streamlit_extension.endpoints.entitlement import Entitlement
 from streamlit_extension.health import report
 from streamlit_extension.health.checker import ComponentChecker
-from streamlit_extension.health.default import DEFAULT_SERVICE, standalone_service
-from streamlit_extension.health.model import HealthResponse, HealthStatus, ServicePhase
+from streamlit_extension.health.default import DEFAULT_SERVICE
+from streamlit_extension.health.model import HealthResponse, HealthStatus
 from streamlit_extension.health.service import HealthService
-
-if TYPE_CHECKING:
-    from streamlit_extension.settings import Settings
 
 __all__ = ["ComponentChecker", "HealthCheckEndpoint", "HealthResponse", "HealthRoutes", "HealthStatus", "health_paths"]
 

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from otel.instrumentation.sqlalchemy import ENGINES
+from streamlit_extension.beats import Heartbeat, Housekeeping
 from streamlit_extension.control import ControlWatcher
 from streamlit_extension.data_folder import load_or_make_token, prepare_data_dir
 from streamlit_extension.endpoints.entitlement import Audience, Entitlement
-from streamlit_extension.endpoints.health import HealthCheckEndpoint, HealthRoutes, standalone_service
+from streamlit_extension.endpoints.health import HealthCheckEndpoint, HealthRoutes
+from streamlit_extension.health.default import standalone_service
 from streamlit_extension.health.model import ServicePhase
 from streamlit_extension.health.service import HealthService
 from streamlit_extension.launchers import settings_of_launcher
 from streamlit_extension.listeners import Listeners, foreign_uvicorn, process_addresses, uvicorn_addresses
 from streamlit_extension.logs.setup import configure_logging
 from streamlit_extension.settings import Settings
-
-_logger = logging.getLogger("streamlit_extension.endpoints")
-
-#: How often it shows that it is alive and looks at what operators have ordered, in seconds.
-BEAT_S = 0.5
 
 
 def create_health_app(service: HealthService | None = None, settings: Settings | None = None) -> Starlette:
@@ -57,16 +53,20 @@ def create_health_app(service: HealthService | None = None, settings: Settings |
             stack.callback(logs.restore)
             data_dir = prepare_data_dir(chosen)
             kept[:] = [load_or_make_token(chosen, data_dir)]
-            beats: list[Callable[[], object]] = [own.heartbeat]
+            chores: list[Callable[[], object]] = [ENGINES.sweep]
             if data_dir is not None:
                 orders = ControlWatcher(data_dir, on_maintenance=own.set_maintenance, on_log_level=logs.set_level)
-                beats.append(orders.poll)
+                chores.append(orders.poll)
+            housekeeping = Housekeeping(*chores)
+            housekeeping.start()
+            stack.callback(housekeeping.stop)
             own.start()
             stack.callback(own.stop, 1.0)
             own.set_phase(ServicePhase.SERVING)
             stack.callback(own.set_phase, ServicePhase.STOPPED)
-            task = asyncio.create_task(_beat(beats), name="stx-heartbeat")
-            stack.callback(task.cancel)
+            heartbeat = Heartbeat(own.heartbeat)
+            heartbeat.start()
+            stack.callback(heartbeat.stop)
             yield
 
     return Starlette(routes=[Mount("/", app=routes)], lifespan=lifespan)
@@ -75,13 +75,3 @@ def create_health_app(service: HealthService | None = None, settings: Settings |
 def _addresses() -> list[str] | None:
     server = foreign_uvicorn()
     return process_addresses() if server is None else uvicorn_addresses(server)
-
-
-async def _beat(beats: list[Callable[[], object]]) -> None:
-    while True:
-        for beat in beats:
-            try:
-                await asyncio.to_thread(beat)
-            except Exception as error:
-                _logger.warning("a heartbeat failed: %s", type(error).__name__)
-        await asyncio.sleep(BEAT_S)
