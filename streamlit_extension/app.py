@@ -22,7 +22,7 @@ from streamlit_extension.endpoints.entitlement import Audience, Entitlement
 from streamlit_extension.endpoints.health import HealthCheckEndpoint, HealthRoutes, Message, Receive, Scope, Send
 from streamlit_extension.gate import Gate
 from streamlit_extension.health.default import DEFAULT_SERVICE
-from streamlit_extension.health.model import CheckSpec, ServicePhase
+from streamlit_extension.health.model import CheckSpec, HealthStatus, ServicePhase
 from streamlit_extension.health.script import ScriptRuns
 from streamlit_extension.health.service import HealthService
 from streamlit_extension.launchers import settings_of_launcher
@@ -301,11 +301,14 @@ class ObservableApp:
     def _start_beats(self, stack: contextlib.AsyncExitStack, data_dir: Path | None, logs: Any) -> None:
         start_beats(stack, self.service, data_dir, logs.set_level, ENGINES.sweep, self._know_secrets)
         if self.settings.health.canary:
-            self._canary = Canary(WATCHER, allowed=lambda: self.service.phase is ServicePhase.SERVING)
+            self._canary = Canary(WATCHER, allowed=self._may_run_canary)
             task = asyncio.get_running_loop().create_task(self._canary.run_forever(), name="stx-canary")
             stack.callback(task.cancel)
 
     # -- what the rooms ask -------------------------------------------------------------------------------------
+
+    def _may_run_canary(self) -> bool:
+        return self.service.phase is ServicePhase.SERVING and self.service.status() is not HealthStatus.MAINTENANCE
 
     def _current_token(self) -> str | None:
         return self.settings.token_value() or self._token
