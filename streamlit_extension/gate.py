@@ -12,6 +12,9 @@ from streamlit_extension.endpoints.health import HealthRoutes, Message, Next, Re
 STREAM_PATH = "/_stcore/stream"
 #: WebSocket close code "service restart" (IANA registry): the client should come again, and reaches another replica.
 SERVICE_RESTART = 1012
+#: How long after the last browser was told the application hears of it, in seconds: whoever waits for the telling is
+#: answered first.
+RELEASE_S = 0.01
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +24,8 @@ class _Socket:
     send: Send
     is_session: bool
     closed: bool = False
+    #: Set when the application may hear that this WebSocket has ended.
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def close(self) -> None:
         if not self.closed:
@@ -79,6 +84,8 @@ class Gate:
 
         async def receive_some() -> Message:
             message = await receive()
+            if socket.closed:
+                await socket.released.wait()
             while self.draining and socket.is_session and message["type"] == "websocket.receive":
                 message = await receive()  # a widget, a form or a timer would start a run that could not end
             return message
@@ -112,17 +119,30 @@ class Gate:
         return True
 
     async def close_websockets(self, timeout_s: float = 1.0) -> int:
-        """Tell every WebSocket 1012 ("service restart"); returns how many were told."""
+        """Tell every WebSocket 1012 ("service restart"); returns how many were told, or were asked until the time-out.
+
+        The application hears of it only once all have been told: what it does about each (Streamlit unwatches every
+        source file of the session, milliseconds of work) would hold up telling the next.
+        """
         sockets = [socket for socket in self._sockets if not socket.closed]
-        closing: Iterable[asyncio.Task[None]] = [asyncio.ensure_future(socket.close()) for socket in sockets]
-        if sockets:
+        if not sockets:
+            return 0
+        closing = [asyncio.ensure_future(socket.close()) for socket in sockets]
+        try:
             _, pending = await asyncio.wait(closing, timeout=timeout_s)
             for task in pending:
                 task.cancel()
             for task in closing:
                 if task.done() and not task.cancelled():
                     task.exception()  # a browser that has just gone is no failure
+        finally:
+            asyncio.get_running_loop().call_later(RELEASE_S, _release, sockets)
         return len(sockets)
+
+
+def _release(sockets: Iterable[_Socket]) -> None:
+    for socket in sockets:
+        socket.released.set()
 
 
 def _always() -> bool:

@@ -25,7 +25,7 @@ from streamlit_extension.utils.graceful_shutdown import Deadline, GracefulShutdo
 #: Several of Streamlit's flush intervals (10 ms each): what a finished run has written reaches its browser.
 FLUSH_S = 0.1
 #: Share of a drain's time, and its bounds in seconds, that is kept for telling every browser.
-CLOSE_SHARE, CLOSE_MIN_S, CLOSE_MAX_S = 0.15, 0.3, 2.0
+CLOSE_SHARE, CLOSE_MIN_S, CLOSE_MAX_S = 0.25, 0.3, 2.0
 
 
 def start_beats(
