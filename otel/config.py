@@ -25,6 +25,11 @@ __all__ = [
 ]
 
 
+#: What the spool may hold, in bytes and in seconds of age, unless something else is asked for.
+SPOOL_MAX_BYTES: Final = 512 * 1024 * 1024
+SPOOL_MAX_AGE_S: Final = 72 * 3600.0
+
+
 class Protocol(StrEnum):
     """How OTLP is spoken."""
 
@@ -130,6 +135,7 @@ class TelemetryConfig:
         batch_records: most records of one signal in one request.
         commit_delay_s: longest time between a record and its commit, at most 0.5.
         queue_bytes: bound of what waits in memory.
+        spool_max_bytes, spool_max_age_s: bounds of what waits on disk; above them the oldest records are given up.
     """
 
     service_name: str = "streamlit-app"
@@ -152,6 +158,8 @@ class TelemetryConfig:
     batch_records: int = 512
     commit_delay_s: float = 0.25
     queue_bytes: int = 64 * 2**20
+    spool_max_bytes: int = SPOOL_MAX_BYTES
+    spool_max_age_s: float = SPOOL_MAX_AGE_S
 
     def destinations(self, signal: Signal) -> Destinations:
         """Where a signal goes, besides the store."""

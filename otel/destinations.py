@@ -158,7 +158,13 @@ def _start_spool(config: TelemetryConfig, ledger: Ledger) -> Spool:
     def complain(signal: Signal, error: Exception) -> None:
         _logger.warning("%s can't be sent: %s", signal, error, extra={"event": "telemetry.no_sender"})
 
-    spool = Spool(None if config.data_dir is None else config.data_dir / FOLDER, ledger, make_senders(config, complain))
+    spool = Spool(
+        None if config.data_dir is None else config.data_dir / FOLDER,
+        ledger,
+        make_senders(config, complain),
+        max_bytes=config.spool_max_bytes,
+        max_age_s=config.spool_max_age_s,
+    )
     spool.start()
     return spool
 

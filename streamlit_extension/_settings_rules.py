@@ -124,6 +124,9 @@ Seconds = Annotated[
 SecondsOrNone = Annotated[float, Rule("a number of seconds, 0 or more", Annotated[float, Meta(ge=0, le=_MAX_S)])]
 Count = Annotated[int, Rule("a whole number from 1 to 1000000", Annotated[int, Meta(ge=1, le=1_000_000)])]
 CountOrNone = Annotated[int, Rule("a whole number from 0 to 1000000", Annotated[int, Meta(ge=0, le=1_000_000)])]
+Bytes = Annotated[
+    int, Rule("a whole number of bytes from 1048576 (1 MiB) to 1 TiB", Annotated[int, Meta(ge=1 << 20, le=1 << 40)])
+]
 Percent = Annotated[float, Rule("a percentage from 0 to 100", Annotated[float, Meta(ge=0, le=100)])]
 Milliseconds = Annotated[
     float, Rule("a number of milliseconds above 0", Annotated[float, Meta(gt=0, le=_MAX_S * 1000)])

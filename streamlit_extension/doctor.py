@@ -122,6 +122,9 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
         return
     remedy = "free some space, or set data_dir (STX_DATA_DIR)" if free_bytes < _LEAST_FREE_BYTES else ""
     yield Finding("data folder", "free space", f"{free_bytes / 1024**2:,.0f} MiB", remedy)
+    cap_bytes = settings.spool.max_bytes
+    remedy = "" if free_bytes >= cap_bytes else "set spool.max_bytes (STX_SPOOL__MAX_BYTES) below the free space"
+    yield Finding("data folder", "room for the spool", f"{cap_bytes / 1024**2:,.0f} MiB at most", remedy)
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

@@ -58,6 +58,7 @@ __all__ = [
     "SettingsError",
     "SharedFailure",
     "Slack",
+    "SpoolSettings",
     "StoreMode",
     "Thresholds",
     "load_or_make_token",
@@ -156,6 +157,13 @@ class Health(Table, frozen=True):
             shared=own.shared,
             depends_on=own.depends_on,
         )
+
+
+class SpoolSettings(Table, frozen=True):
+    """`[spool]`: what telemetry may wait on disk, for each process; above it the oldest is given up and counted."""
+
+    max_bytes: rules.Bytes = 512 * 1024 * 1024
+    max_age_s: rules.Seconds = 72 * 3600.0
 
 
 class Thresholds(Table, frozen=True):
@@ -272,6 +280,7 @@ class Schema(Table, frozen=True):
     pre_drain_s: rules.SecondsOrNone = 0.0
     trust_inbound_context: rules.Flag = False
     health_details: rules.Details = HealthDetails.AUTO
+    spool: SpoolSettings = SpoolSettings()
     health: Health = Health()
     alerts: Alerts = Alerts()
     notify: Notify = Notify()

@@ -26,10 +26,13 @@ FLUSH_SHARE = 0.9
 
 def telemetry_config(settings: Settings, data_dir: Path | None) -> TelemetryConfig:
     """What the settings say about telemetry; `data_dir` is the data folder as it can be used."""
+    spool = settings.spool
     found: TelemetryConfig = settings.telemetry or TelemetryConfig(
         service_name=settings.service_name, service_version=settings.service_version, store=settings.store_enabled
     )
-    return dataclasses.replace(found, data_dir=data_dir)
+    return dataclasses.replace(
+        found, data_dir=data_dir, spool_max_bytes=spool.max_bytes, spool_max_age_s=spool.max_age_s
+    )
 
 
 class RunningTelemetry:

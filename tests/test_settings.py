@@ -41,6 +41,9 @@ shutdown_budget_s = 25
 pre_drain_s = 0
 trust_inbound_context = false
 health_details = "auto"
+[spool]
+max_bytes = 536870912
+max_age_s = 259200
 [health]
 canary = false
 interval_s = 10
@@ -125,6 +128,8 @@ ENVIRONMENT = {
     "STX_HEALTH__CHECKS__DATABASE__CRITICAL": ("false", "health.checks.database.critical", False),
     "STX_HEALTH__CHECKS__DATABASE__DEPENDS_ON": ('["cache"]', "health.checks.database.depends_on", ["cache"]),
     "STX_NOTIFY__EMAIL__RECIPIENTS": ('["a@b.org"]', "notify.email.recipients", ["a@b.org"]),
+    "STX_SPOOL__MAX_BYTES": ("1048576", "spool.max_bytes", 1 << 20),
+    "STX_SPOOL__MAX_AGE_S": ("3600", "spool.max_age_s", 3600.0),
     "STX_PATH_PREFIX": ("/ops/", "path_prefix", "/ops"),
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from otel.config import SPOOL_MAX_AGE_S, SPOOL_MAX_BYTES
 from otel.export.notices import Notices
 from otel.export.target import Sender
 from otel.file_systems import network_file_system
@@ -27,8 +28,6 @@ from otel.spool.shelf import Shelf
 from otel.spool.takeover import TakeOver
 
 FOLDER: Final = "spool"
-MAX_BYTES: Final = 512 * 1024 * 1024
-MAX_AGE_S: Final = 72 * 3600.0
 MEMORY_BYTES: Final = 16 * 1024 * 1024
 PERIOD_S: Final = 5.0
 #: A stop does not wait longer for a receiver that answers nothing or with failures: what waits is safe on disk.
@@ -73,8 +72,8 @@ class Spool:
         ledger: Ledger,
         senders: Mapping[Signal, Sender],
         *,
-        max_bytes: int = MAX_BYTES,
-        max_age_s: float = MAX_AGE_S,
+        max_bytes: int = SPOOL_MAX_BYTES,
+        max_age_s: float = SPOOL_MAX_AGE_S,
         memory_bytes: int = MEMORY_BYTES,
         period_s: float = PERIOD_S,
         clock: Callable[[], float] = time.time,
