@@ -259,3 +259,81 @@ def test_a_second_signal_ends_it_within_a_second() -> None:
     assert code == 1
     assert "second signal" in output
     assert took_s < 2.0
+
+
+ASYNCIO = """
+    import asyncio
+
+    async def main():
+        beats = 0
+        async with GracefulShutdownHandler(budget_s=10) as handler:
+            async def step(deadline):
+                await asyncio.sleep(0.2)  # on the program's own loop, which goes on meanwhile
+                print("drained", asyncio.get_running_loop() is loop, beats > seen)
+
+            async def clean():
+                print("cleaned", asyncio.get_running_loop() is loop)
+
+            loop = asyncio.get_running_loop()
+            handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, step)
+            handler.add_cleanup(clean)
+            print("ready")
+            seen = 0
+            while LEFT(beats):
+                await asyncio.sleep(0.02)
+                beats += 1
+
+    asyncio.run(main())
+    print("the end")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_on_asyncio_a_signal_stops_with_the_loop_running(number: signal.Signals) -> None:
+    """`async with` runs asynchronous steps and callbacks on the program's own loop, then the program ends with 0."""
+    code, output, _ = _end(_program(ASYNCIO.replace("LEFT(beats)", "True")), number)
+    assert (code, output) == (0, "drained True True\ncleaned True\n")
+
+
+def test_on_asyncio_the_end_of_the_block_stops_without_blocking_the_loop() -> None:
+    """Where the program ends by itself the same happens, and what follows the block is still run."""
+    process = _program(ASYNCIO.replace("LEFT(beats)", "beats < 3"))
+    output, _ = process.communicate(timeout=15)
+    assert (process.returncode, output) == (0, "drained True True\ncleaned True\nthe end\n")
+
+
+def test_off_the_main_thread_the_block_stops_all_the_same() -> None:
+    """`with` on another thread, and `async with` on another thread's loop, run every phase and take no signal."""
+    reports: list[bool] = []
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    def blocking() -> None:
+        with GracefulShutdownHandler(budget_s=5) as handler:
+            handler.add_cleanup(lambda: reports.append(True))
+        reports.append(handler.report is not None and handler.report.clean)
+
+    async def awaiting() -> None:
+        async with GracefulShutdownHandler(budget_s=5) as handler:
+            handler.add_cleanup(lambda: reports.append(True))
+        reports.append(handler.report is not None and handler.report.clean)
+
+    for target in (blocking, lambda: asyncio.run(awaiting())):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert reports == [True] * 4
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_each_phase_is_an_event_with_its_duration(caplog: pytest.LogCaptureFixture) -> None:
+    """Four records of one static event name, in order, each with its phase, its duration and what was cut off."""
+    caplog.set_level("INFO", "streamlit_extension.shutdown")
+    handler = GracefulShutdownHandler(budget_s=5)
+    handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, lambda _: time.sleep(0.05))
+    report = handler.shutdown_sequence()
+    events = [vars(each) for each in caplog.records if vars(each).get("event") == "shutdown.phase"]
+    assert [each["phase"] for each in events] == [phase.value for phase in ShutdownPhase]
+    assert [each["duration_s"] for each in events] == [round(each.duration_s, 6) for each in report.phases]
+    assert events[1]["duration_s"] >= 0.05
+    assert all(each["cancelled"] == [] for each in events)

@@ -11,12 +11,21 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from otel.guard import redact_text
+from streamlit_extension.utils.shutdown_model import (
+    Cleanup,
+    Deadline,
+    PhaseReport,
+    ShutdownPhase,
+    ShutdownReport,
+    Step,
+)
+
+__all__ = ["Deadline", "GracefulShutdownHandler", "PhaseReport", "ShutdownPhase", "ShutdownReport"]
 
 _logger = logging.getLogger("streamlit_extension.shutdown")
 
@@ -29,58 +38,6 @@ SAME_SIGNAL_S = 0.1
 EXIT_FORCED = 1
 
 
-class ShutdownPhase(StrEnum):
-    """The phases of a stop, in their order."""
-
-    STOP_ACCEPTING_REQUESTS = "stop_accepting_requests"
-    DRAIN_CONNECTIONS = "drain_connections"
-    CLEANUP_RESOURCES = "cleanup_resources"
-    FINAL_SHUTDOWN = "final_shutdown"
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """A moment on the monotonic clock by which a step has to be done."""
-
-    at_s: float
-    clock: Callable[[], float] = time.monotonic
-
-    @property
-    def remaining_s(self) -> float:
-        """Seconds left, never below 0."""
-        return max(0.0, self.at_s - self.clock())
-
-
-#: A step of a phase: gets its deadline, returns (or awaits to) the names of what it had to cut off, or None. An
-#: asynchronous step runs on the loop that was given to `bind_loop`.
-Step = Callable[[Deadline], Iterable[str] | Awaitable[Iterable[str] | None] | None]
-Cleanup = Callable[[], Awaitable[None] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class PhaseReport:
-    """What one phase did: its duration in seconds, and what was cancelled because it was over the budget."""
-
-    phase: ShutdownPhase
-    duration_s: float
-    cancelled: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ShutdownReport:
-    """What a whole stop did. `clean` is whether nothing was cancelled and nothing failed."""
-
-    reason: str
-    duration_s: float
-    phases: tuple[PhaseReport, ...]
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing was cancelled and nothing failed."""
-        return not any(phase.cancelled or phase.failures for phase in self.phases)
-
-
 @dataclass(slots=True)
 class _Outcome:
     value: Any = None
@@ -89,7 +46,10 @@ class _Outcome:
 
 
 class GracefulShutdownHandler:
-    """Takes SIGTERM and SIGINT and stops in four phases; usable alone (`with GracefulShutdownHandler():`).
+    """Takes SIGTERM and SIGINT and stops in four phases; usable alone.
+
+    `with GracefulShutdownHandler() as handler:` around a program, `async with` around one on asyncio: there
+    asynchronous steps and callbacks run on the program's loop, which goes on meanwhile.
 
     Arguments:
         budget_s: total of all phases, in seconds, above 0.
@@ -334,8 +294,33 @@ class GracefulShutdownHandler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.shutdown_sequence("end of the program" if error is None else type(error).__name__)
+        self.shutdown_sequence(_reason(error))
         self.restore_signal_handlers()
+
+    async def __aenter__(self) -> Self:
+        self.bind_loop(asyncio.get_running_loop())
+        self.register_signal_handlers()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._done.is_set():  # after a signal's stop the loop is ending and waits for nothing new
+            loop = asyncio.get_running_loop()
+            done = loop.create_future()
+
+            def run() -> None:
+                self.shutdown_sequence(_reason(error))
+                loop.call_soon_threadsafe(done.cancel)
+
+            threading.Thread(target=run, name="stx-shutdown", daemon=True).start()
+            await asyncio.wait([done])
+        self.bind_loop(None)
+        self.restore_signal_handlers()
+
+
+def _reason(error: BaseException | None) -> str:
+    return "end of the program" if error is None else type(error).__name__
 
 
 def _name_of(step: Step) -> str:
