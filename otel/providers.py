@@ -16,7 +16,7 @@ from otel import api_globals
 from otel.collector import Collector
 from otel.config import TelemetryConfig
 from otel.destinations import Closable, Flushable, ForkAware, destination_of
-from otel.imports import IMPORTS
+from otel.forks import watch_forks
 from otel.ledger import Ledger
 from otel.pipeline import Pipeline
 from otel.records import Destination, LogSink, Signal
@@ -291,23 +291,15 @@ def make_meter_provider(
 # -- forks ----------------------------------------------------------------------------------------------------------
 
 _current: Telemetry | None = None
-_forks_are_watched = False
 
 
 def _set_installed(telemetry: Telemetry | None) -> None:
-    global _current, _forks_are_watched  # noqa: PLW0603 - one telemetry for the process, as its providers are
+    global _current  # noqa: PLW0603 - one telemetry for the process, as its providers are
     _current = telemetry
-    if not _forks_are_watched and hasattr(os, "register_at_fork"):
-        _forks_are_watched = True
-        os.register_at_fork(
-            before=IMPORTS.before_fork,
-            after_in_parent=IMPORTS.after_fork_in_parent,
-            after_in_child=_after_fork_in_child,
-        )
+    watch_forks(_begin_in_child, _end_in_child)
 
 
-def _after_fork_in_child() -> None:
-    IMPORTS.after_fork_in_child()
+def _begin_in_child() -> None:
     if _current is None:
         return
     try:
@@ -318,6 +310,12 @@ def _after_fork_in_child() -> None:
             type(error).__name__,
             extra={"event": "telemetry.internal_error"},
         )
+
+
+def _end_in_child(timeout_s: float) -> None:
+    """What a child has made is committed, and sent if that is quick; else its parent takes it over."""
+    if _current is not None:
+        _current.shutdown(timeout_s)
 
 
 def _left(deadline_s: float) -> float:

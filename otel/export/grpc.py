@@ -12,6 +12,7 @@ import grpc
 from otel.config import Compression, OtlpTarget
 from otel.export import outcome, payload
 from otel.export.outcome import Kind, Outcome
+from otel.imports import IMPORTS
 from otel.records import Signal
 
 _METHODS: Final = {
@@ -73,10 +74,11 @@ class GrpcSender:
                 if self._target.compression is Compression.GZIP
                 else grpc.Compression.NoCompression
             )
-            if self._credentials is None:
-                self._channel = grpc.insecure_channel(self._address, options, compression)
-            else:
-                self._channel = grpc.secure_channel(self._address, self._credentials, options, compression)
+            with IMPORTS:  # gRPC imports a part of itself at the first channel
+                if self._credentials is None:
+                    self._channel = grpc.insecure_channel(self._address, options, compression)
+                else:
+                    self._channel = grpc.secure_channel(self._address, self._credentials, options, compression)
         return self._channel.unary_unary(_METHODS[self._signal])
 
     def abort(self) -> None:

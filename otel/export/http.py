@@ -8,6 +8,7 @@ wait is for what is left of one deadline.
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401 - the first look-up of a name imports it: a fork in the midst of that hangs the child
 import http.client
 import io
 import socket

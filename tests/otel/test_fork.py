@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.otlp import OtlpReceiver, attributes
+from tests.support.otlp import OtlpReceiver, Reply, attributes
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -43,6 +43,7 @@ def run(receiver: OtlpReceiver, body: str, timeout_s: float = 120) -> Any:
     environ = {
         **os.environ,
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": receiver.protocol,
         "OTEL_METRIC_EXPORT_INTERVAL": "3600000",
         "PYTHONPATH": str(ROOT),
     }
@@ -121,8 +122,14 @@ print(json.dumps(ok))
     assert len({each["service.instance.id"] for each in otlp.resources("traces")}) == 3
 
 
-def test_a_hundred_forks_while_eight_threads_emit(otlp: OtlpReceiver) -> None:
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_hundred_forks_while_eight_threads_emit(protocol: str) -> None:
     """No deadlock in parent or child, whatever a thread held at the fork; every record arrives exactly once."""
+    with OtlpReceiver(protocol) as otlp:
+        _a_hundred_forks(otlp)
+
+
+def _a_hundred_forks(otlp: OtlpReceiver) -> None:
     found = run(
         otlp,
         """
@@ -202,3 +209,74 @@ print(json.dumps(answers == [True] * 10 and telemetry.flush(20) and telemetry.sh
         for resource in m.resource_logs
     }
     assert 2 <= len(pids) <= 3
+
+
+MODULE = """
+import json, multiprocessing, os, sys, time
+from opentelemetry import trace
+from otel.config import TelemetryConfig
+from otel.providers import install
+from otel.records import LogFact
+from pathlib import Path
+
+telemetry = install(TelemetryConfig.from_environment(os.environ, data_dir=Path(os.environ["DATA"])))
+
+def fact(body):
+    return LogFact(time.time_ns(), 9, "INFO", body, {}, None, 0, 0, 0, "test")
+
+def work(number):
+    telemetry.log_sink(fact(f"child-{number}"))
+    with trace.get_tracer("test").start_as_current_span(f"child-{number}"):
+        pass  # and it ends at once, without a flush
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    telemetry.log_sink(fact("parent"))
+    children = [context.Process(target=work, args=(number,)) for number in range(4)]
+    for each in children:
+        each.start()
+    for each in children:
+        each.join(60)
+    ok = [each.exitcode for each in children] == [0] * 4 and telemetry.flush(20) and telemetry.shutdown(5)
+    print(json.dumps([ok, {s: a.balance for s, a in telemetry.ledger.snapshot().accounts.items()}]))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("answers", [True, False], ids=["taken", "later"])
+def test_a_child_of_multiprocessing_that_ends_at_once_loses_nothing(
+    otlp: OtlpReceiver, tmp_path: Path, method: str, answers: bool
+) -> None:
+    """Such a child ends without the interpreter's end; its last records arrive, by itself or by whoever starts next."""
+    (tmp_path / "program.py").write_text(MODULE)
+    otlp.otherwise = Reply() if answers else Reply(503)
+    environ = {
+        **os.environ,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": otlp.endpoint,
+        "OTEL_METRICS_EXPORTER": "none",
+        "PYTHONPATH": str(ROOT),
+        "DATA": str(tmp_path / "data"),
+    }
+
+    def call(program: str, *words: str) -> Any:
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", program, *words]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    ok, balances = call("program.py", method)
+    assert ok is answers
+    assert set(balances.values()) == {0}
+    otlp.otherwise = Reply()
+    if not answers:
+        (tmp_path / "next.py").write_text(MODULE.replace("range(4)", "range(0)").replace("[0] * 4", "[]"))
+        assert call("next.py", method)[0]
+    expected = {f"child-{number}" for number in range(4)}
+    assert Counter(span.name for span in otlp.spans) == dict.fromkeys(expected, 1)
+    bodies = Counter(record.body.string_value for record in otlp.logs)
+    assert bodies.pop("parent") == (1 if answers else 2)
+    assert bodies == dict.fromkeys(expected, 1)
+    assert len({each["service.instance.id"] for each in otlp.resources("traces")}) == 4
+    assert list((tmp_path / "data" / "spool").iterdir()) == []
