@@ -22,6 +22,17 @@ _MAX_S: Final = 366 * 86_400  # a year; above it, or infinite, is a slip
 _RESERVED: Final = ("/_stcore", "/media", "/component", "/static")  # Streamlit's own paths
 
 
+class Watched(StrEnum):
+    """What alerts watch, as `[alerts.thresholds]` spells it."""
+
+    CPU_USAGE = "cpu_usage"
+    MEMORY_USAGE = "memory_usage"
+    DISK_USAGE = "disk_usage"
+    ERROR_RATE = "error_rate"
+    RESPONSE_TIME = "response_time"
+    DATABASE_CONNECTIONS = "database_connections"
+
+
 class StoreMode(StrEnum):
     """Whether the embedded store is used."""
 
@@ -143,6 +154,10 @@ Address = Annotated[
     str, Rule("an IP address or a host name", Annotated[str, Meta(pattern=r"\A[A-Za-z0-9.:_%-]+\Z", max_length=255)])
 ]
 Names = Annotated[tuple[str, ...], Rule("a list of texts", tuple[_WORDS, ...])]
+AlertNames = Annotated[
+    tuple[str, ...],
+    Rule("a list of names out of [alerts.thresholds]", tuple[Watched, ...]),
+]
 Label = Annotated[str, Rule("a Kubernetes name: lower-case letters, digits and dashes", str, _label)]
 Prefix = Annotated[str, Rule('"" or a path that begins with "/", outside ' + ", ".join(_RESERVED), str, _prefix)]
 Folder = Annotated[Path, Rule("a folder's path", _WORDS, lambda text: Path(text).expanduser())]

@@ -215,8 +215,13 @@ class Email(Table, frozen=True):
 
 
 class Notify(Table, frozen=True):
-    """`[notify]`: where alerts go. `urls` carry secrets anywhere in them and are one secret of a URL a line."""
+    """`[notify]`: where alerts go. `urls` carry secrets anywhere in them and are one secret of a URL a line.
 
+    `public_url` is where the application is reached from outside, `jaeger_url` Jaeger's root: bases of links.
+    """
+
+    public_url: rules.HttpUrl | None = None
+    jaeger_url: rules.HttpUrl | None = None
     urls: rules.SecretNames = Secret()
     urls_file: rules.SecretFile | None = None
     slack: Slack = Slack()
@@ -239,10 +244,11 @@ class Autoscale(Table, frozen=True):
 
 
 class Breaker(Table, frozen=True):
-    """`[breaker]`: consecutive failures that open the circuit, and how long it stays open."""
+    """`[breaker]`: consecutive failures that open a circuit, for how long, and the alerts that open it too."""
 
     failures: rules.Count = 5
     reset_s: rules.Seconds = 30.0
+    on_alerts: rules.AlertNames = ()
 
 
 def default_data_dir(service_name: str = "streamlit-app") -> Path:

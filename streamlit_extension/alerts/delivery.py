@@ -1,4 +1,4 @@
-"""How notices reach their sinks: a bounded queue and a thread for each, so that none delays another or the evaluation."""
+"""How notices reach their sinks: a bounded queue and a thread for each, so that none delays another."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Retry:
 
     def wait_s(self, attempt: int, error: SinkError, jitter: float) -> float:
         """Return the wait after the failed `attempt` (from 1); `jitter` is from 0 to 1."""
-        planned = min(self.most_s, self.first_s * 2 ** min(attempt - 1, 30))
+        planned = min(self.most_s, self.first_s * 2.0 ** min(attempt - 1, 30))
         asked = min(error.retry_after_s or 0.0, 10 * self.most_s)
         return max(asked, planned * (0.5 + jitter / 2))
 
@@ -151,9 +151,7 @@ class Courier:
     def counts(self) -> SinkCounts:
         """Return what became of the notices so far."""
         with self._changed:
-            return SinkCounts(
-                self._attempts, self._delivered, dict(self._failed), dict(self._errors), len(self._queue)
-            )
+            return SinkCounts(self._attempts, self._delivered, dict(self._failed), dict(self._errors), len(self._queue))
 
     def settle(self, deadline_s: float) -> bool:
         """Wait until nothing waits any more; False when the monotonic time `deadline_s` came first."""
@@ -161,7 +159,7 @@ class Courier:
             return self._changed.wait_for(lambda: not self._queue, max(0.0, deadline_s - time.monotonic()))
 
     def stop(self) -> threading.Thread | None:
-        """Let each waiting notice have one more attempt and end; returns the thread to be joined."""
+        """Send what waits without waiting between attempts, end at the first that fails; returns the thread to join."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -272,7 +270,7 @@ class Delivery:
     def settle(self, timeout_s: float) -> bool:
         """Wait until everything is delivered or given up; False when the time was over first."""
         deadline_s = time.monotonic() + timeout_s
-        return all([courier.settle(deadline_s) for courier in self._couriers.values()])
+        return all(courier.settle(deadline_s) for courier in self._couriers.values())
 
     def stop(self, timeout_s: float) -> bool:
         """End every thread within `timeout_s` in all; False when one still hangs in its sink."""

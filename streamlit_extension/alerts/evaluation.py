@@ -26,7 +26,7 @@ HYSTERESIS: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What holds for all rules: `repeat_s` between two reminders, `gap_s` without data that a pending breach outlives."""
+    """What holds for all rules: `repeat_s` between reminders, `gap_s` without data that a pending breach outlives."""
 
     repeat_s: float = 3600.0
     gap_s: float = 60.0
@@ -80,7 +80,7 @@ def next_state(rule: AlertRule, state: AlertState, reading: Reading | None, now:
 
     A time that went back counts as no time; a firing alert stays so while its data is away for less than `no_data_s`.
     """
-    now = max(now, state.seen, state.since if state.phase is not Phase.OK else now)
+    now = max(now, state.seen, state.since)
     value = usable(rule, reading)
     if value is None:
         return _without_data(rule, state, now, policy)
@@ -158,10 +158,11 @@ def evaluate(
     if after.told is None:
         after = replace(after, told=now)
         return Evaluation(after, NoticeKind.FIRED, _alert(rule, key, after, now))
-    if now - after.told >= policy.repeat_s:
+    told = min(after.told, now)
+    if now - told >= policy.repeat_s:
         after = replace(after, told=now, acknowledged=False)
         return Evaluation(after, NoticeKind.REPEATED, _alert(rule, key, after, now))
-    return Evaluation(replace(after, told=min(after.told, now), acknowledged=False))
+    return Evaluation(replace(after, told=told, acknowledged=False))
 
 
 def _alert(

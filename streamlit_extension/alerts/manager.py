@@ -109,7 +109,7 @@ class AlertManager:
         """Evaluate one critical rule for each threshold from now on; by default those of THRESHOLDS.
 
         Arguments:
-            thresholds: metric → value, in per cent, milliseconds for `response_time`; those not named keep their default.
+            thresholds: metric → value, in per cent, milliseconds for `response_time`; others keep their default.
             for_s: how long a breach lasts before its alert fires.
         """
         rules = default_rules({**THRESHOLDS, **(thresholds or {})}, for_s=for_s)

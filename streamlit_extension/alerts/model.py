@@ -10,16 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from streamlit_extension._settings_rules import Watched
 
-class Metric(StrEnum):
-    """What is watched, as spec.md's THRESHOLDS spell it."""
-
-    CPU_USAGE = "cpu_usage"
-    MEMORY_USAGE = "memory_usage"
-    DISK_USAGE = "disk_usage"
-    ERROR_RATE = "error_rate"
-    RESPONSE_TIME = "response_time"
-    DATABASE_CONNECTIONS = "database_connections"
+#: What is watched by default, as spec.md's THRESHOLDS spell it.
+Metric = Watched
 
 
 class Comparison(StrEnum):
@@ -74,7 +68,7 @@ class AlertRule:
         comparison: on which side of the threshold the breach lies.
         clear: the value that must be passed back for a resolve; None: 5 % of the threshold away from it.
         for_s: how long the breach must last before the alert fires, 0 for at once.
-        share_of_limit: where the reading brings a limit of its own (a pool's maximum), the threshold is this share of it.
+        share_of_limit: where the reading brings a limit (a pool's maximum), the threshold is this share of it.
         min_samples: a reading of fewer samples counts as none.
         max_age_s: a reading older than this counts as none.
         no_data_s: how long a firing alert outlives its data; then it resolves with `Cause.NO_DATA`.
