@@ -7,5 +7,6 @@ pytest_plugins = [
     "tests.support.browser",
     "tests.support.otlp",
     "tests.support.server",
+    "tests.support.stack",
     "tests.support.telemetry",
 ]

@@ -158,11 +158,11 @@ def evaluate(
     if after.told is None:
         after = replace(after, told=now)
         return Evaluation(after, NoticeKind.FIRED, _alert(rule, key, after, now))
-    told = min(after.told, now)
-    if now - told >= policy.repeat_s:
+    told_at = min(after.told, now)
+    if now - told_at >= policy.repeat_s:
         after = replace(after, told=now, acknowledged=False)
         return Evaluation(after, NoticeKind.REPEATED, _alert(rule, key, after, now))
-    return Evaluation(replace(after, told=told, acknowledged=False))
+    return Evaluation(replace(after, told=told_at, acknowledged=False))
 
 
 def _alert(

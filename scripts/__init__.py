@@ -1,0 +1,1 @@
+"""Tools of the project, each run by itself."""

@@ -1,0 +1,105 @@
+"""Real backends built from their Go modules: absent Go skips with the reason, but in CI it is a failure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scripts import stack_build
+from streamlit_extension.alerts.kube import KubeAccess
+from tests.support.backends import free_port
+from tests.support.requirements import require
+
+
+def built(name: str, program: str) -> str:
+    """The path of a program of a module under tests/stack, built when it isn't yet."""
+    there = stack_build.folder_of(name).is_dir()
+    require(there or shutil.which("go"), f"Go, to build {program}")
+    return str(stack_build.build(name) / program)
+
+
+@dataclass
+class Kubernetes:
+    """A kube-apiserver with its etcd: no controllers, no nodes."""
+
+    url: str
+    token: str
+    ca_file: Path
+
+    def access(self, token: str | None = None) -> KubeAccess:
+        """How a pod would ask it."""
+        return KubeAccess(self.url, lambda: token or self.token, self.ca_file)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait_ready(url: str, token: str, ca_file: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        if ca_file.exists():
+            request = urllib.request.Request(f"{url}/readyz", headers={"Authorization": f"Bearer {token}"})
+            with contextlib.suppress(OSError, urllib.error.HTTPError):
+                context = ssl.create_default_context(cafile=str(ca_file))
+                with urllib.request.urlopen(request, timeout=5, context=context):
+                    return
+        time.sleep(0.2)
+    raise AssertionError(f"kube-apiserver is not ready:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
+    """A running API server; `admin`, whose token it carries, may do everything."""
+    etcd, server = built("etcd", "etcd"), built("kube", "kube-apiserver")
+    folder = tmp_path_factory.mktemp("kube")
+    client, peer, port = free_port(), free_port(), free_port()
+    key = folder / "accounts.key"
+    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    token = secrets.token_hex(16)
+    (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
+    url, certificates, log = f"https://127.0.0.1:{port}", folder / "certificates", folder / "log"
+    etcd_command = [
+        etcd, "--name", "default", "--data-dir", str(folder / "etcd"), "--unsafe-no-fsync",
+        "--listen-client-urls", f"http://127.0.0.1:{client}", "--advertise-client-urls", f"http://127.0.0.1:{client}",
+        "--listen-peer-urls", f"http://127.0.0.1:{peer}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
+        "--initial-cluster", f"default=http://127.0.0.1:{peer}",
+    ]  # fmt: skip
+    command = [
+        server, "--etcd-servers", f"http://127.0.0.1:{client}", "--bind-address", "127.0.0.1",
+        "--advertise-address", "127.0.0.1", "--secure-port", str(port), "--cert-dir", str(certificates),
+        "--service-account-issuer", url, "--service-account-key-file", str(key),
+        "--service-account-signing-key-file", str(key), "--token-auth-file", str(folder / "tokens.csv"),
+        "--authorization-mode", "RBAC", "--disable-admission-plugins", "ServiceAccount",
+        "--service-cluster-ip-range", "10.0.0.0/24",
+    ]  # fmt: skip
+    with log.open("wb") as stream:
+        store = subprocess.Popen(etcd_command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+        api = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=folder, env=dict(os.environ))
+    try:
+        ca_file = certificates / "apiserver.crt"  # made and signed by itself
+        _wait_ready(url, token, ca_file, api, log)
+        yield Kubernetes(url, token, ca_file)
+    finally:
+        _end(api)
+        _end(store)
