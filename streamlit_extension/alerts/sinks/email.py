@@ -131,6 +131,8 @@ def _failure_of(error: smtplib.SMTPException) -> SinkError:
         detail = f"status {error.smtp_code}"
         return SinkError(FailureReason.SERVER_ERROR if passing else FailureReason.REFUSED, detail)
     if isinstance(error, smtplib.SMTPServerDisconnected):
+        if isinstance(error.__context__, TimeoutError):  # smtplib says "disconnected" for a time-out too
+            return SinkError(FailureReason.TIMEOUT)
         return SinkError(FailureReason.CONNECTION, "the server hung up")
     return SinkError(FailureReason.REFUSED, type(error).__name__)
 
