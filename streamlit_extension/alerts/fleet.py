@@ -81,28 +81,18 @@ def groups(rules: Iterable[AlertRule], objectives: Objectives | None = None) -> 
 # -- thresholds -----------------------------------------------------------------------------------------------------
 
 
-def _failures(window: str) -> str:
+def _of_both(function: str, window: str, runs: str = "", requests: str = "") -> str:
+    """Return the sum over runs and requests, whose labels differ, so that `or` leaves none out."""
     return (
-        f"(sum by (job) (rate({RUNS}_count{{{FAILED_RUNS}}}[{window}])) or 0 * {_all_of(RUNS, window)})\n"
-        f"+ (sum by (job) (rate({REQUESTS}_count{{{FAILED_REQUESTS}}}[{window}])) or 0 * {_all_of(RUNS, window)})"
+        f"sum by (job) ({function}({RUNS}_count{runs}[{window}]) or {function}({REQUESTS}_count{requests}[{window}]))"
     )
-
-
-def _all_of(metric: str, window: str) -> str:
-    return f"sum by (job) (rate({metric}_count[{window}]))"
-
-
-def _total(window: str) -> str:
-    return f"({_all_of(RUNS, window)} + ({_all_of(REQUESTS, window)} or 0 * {_all_of(RUNS, window)}))"
 
 
 def error_ratio(window: str) -> str:
     """Return the share of failed runs and requests, from 0 to 1; no value while there is nothing to be a share of."""
-    return f"(\n{_failures(window)}\n)\n/ ({_total(window)} > 0)"
-
-
-def _enough(metric: str, samples: int, window: str = _WINDOW) -> str:
-    return f"sum by (job) (increase({metric}_count[{window}])) >= {samples}"
+    failed = _of_both("rate", window, f"{{{FAILED_RUNS}}}", f"{{{FAILED_REQUESTS}}}")
+    total = _of_both("rate", window)
+    return f"({failed}\nor 0 * {total})\n/ ({total} > 0)"
 
 
 #: Metric → its expression in the units of the thresholds.
@@ -113,10 +103,10 @@ _EXPRESSIONS: Final[Mapping[str, str]] = {
     Metric.DISK_USAGE: (
         '100 * max by (job, instance) (system_filesystem_utilization_ratio{system_filesystem_state=~"used|"})'
     ),
-    Metric.ERROR_RATE: f"100 * {error_ratio(_WINDOW)}\nand {_enough(RUNS, MIN_SAMPLES)}",
+    Metric.ERROR_RATE: f"100 * {error_ratio(_WINDOW)}\nand {_of_both('increase', _WINDOW)} >= {MIN_SAMPLES}",
     Metric.RESPONSE_TIME: (
         f"1000 * histogram_quantile(0.95, sum by (job, le) (rate({RUNS}_bucket[{_WINDOW}])))\n"
-        f"and {_enough(RUNS, MIN_SAMPLES)}"
+        f"and sum by (job) (increase({RUNS}_count[{_WINDOW}])) >= {MIN_SAMPLES}"
     ),
     Metric.DATABASE_CONNECTIONS: (
         "sum by (job, instance, db_client_connection_pool_name) "

@@ -76,7 +76,7 @@ def check_pagerduty(body: dict[str, Any]) -> str | None:
     try:
         jsonschema.validate(body, PAGERDUTY_EVENT)
     except jsonschema.ValidationError as error:
-        return error.message
+        return str(error.message)
     return None
 
 

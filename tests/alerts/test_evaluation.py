@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -250,7 +251,7 @@ def test_what_fires_together_is_told_together() -> None:
         {"clear": 84.0, "comparison": Comparison.AT_MOST},
     ],
 )
-def test_a_rule_that_can_not_hold_is_refused(wrong: dict[str, float]) -> None:
+def test_a_rule_that_can_not_hold_is_refused(wrong: dict[str, Any]) -> None:
     """A clear threshold beyond the threshold, or a number that is none, is an error at once."""
     with pytest.raises(ValueError, match="cpu_usage"):
         replace(RULE, **wrong)

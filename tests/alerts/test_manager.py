@@ -20,6 +20,7 @@ from tests.alerts.support import HangingSink, ListSink, eventually, threads
 START = 1_700_000_000.0
 CPU = {"cpu_usage": Reading(97.0, trace_id="ab" * 16)}
 CALM = {"cpu_usage": Reading(12.0)}
+SERIES: list[Snapshot | Exception] = [RuntimeError(), CPU, CPU, CALM]
 
 
 class Clock:
@@ -160,7 +161,7 @@ def test_actions_see_what_fires_and_what_fired_just_now() -> None:
 
 def test_loop_evaluates_tells_and_ends() -> None:
     """Its thread evaluates at once and at each interval, goes on after a failed reading, and is gone after the stop."""
-    sink, failed, values = ListSink(), threading.Event(), iter([RuntimeError(), CPU, CPU, CALM])
+    sink, failed, values = ListSink(), threading.Event(), iter(SERIES)
 
     def read() -> Snapshot:
         value = next(values, CALM)

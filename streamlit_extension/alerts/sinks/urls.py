@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from streamlit_extension.alerts.delivery import FailureReason, SinkError
 from streamlit_extension.alerts.message import Links, describe
@@ -18,7 +18,34 @@ _KINDS: Final = {
     Severity.WARNING: "warning",
     Severity.INFO: "info",
 }
-_quiet = threading.local()
+
+
+class _Quiet:
+    """Leaves out log lines that may show parts of a URL while a sink of ours sends.
+
+    The library sends on threads of its own, so it can't be told by the thread whose lines they are.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sending = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._sending += 1
+        for name in ("apprise", "urllib3.connectionpool"):  # the latter writes each path, at DEBUG
+            logging.getLogger(name).addFilter(self.passes)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._sending -= 1
+
+    def passes(self, record: logging.LogRecord) -> bool:
+        """Whether a record may be written now."""
+        return not self._sending or (record.name != "apprise" and record.levelno > logging.DEBUG)
+
+
+_QUIET: Final = _Quiet()
 
 
 class UrlSink:
@@ -47,35 +74,19 @@ class UrlSink:
         url = self._url()
         if not url:
             raise SinkError(FailureReason.CONFIGURATION, "the URL is not in the list any more")
-        apprise = _library()
-        service = apprise.Apprise()
         message = describe(notice, self._links)
         kind = "success" if notice.kind is NoticeKind.RESOLVED else _KINDS[notice.severity]
-        _quiet.now = True
-        try:
+        with _QUIET:
+            import apprise
+
+            service = apprise.Apprise()
             if not service.add(url):
                 raise SinkError(FailureReason.CONFIGURATION, "the notification library does not know such a URL")
             if not service.notify(body=message.as_text(), title=message.title, notify_type=kind, body_format="text"):
                 raise SinkError(FailureReason.SERVER_ERROR, "the service did not take it")
-        finally:
-            _quiet.now = False
 
 
 def scheme_of(url: str) -> str:
     """Return the part of a URL that is no secret: its scheme, `unknown` where there is none."""
     scheme = url.partition("://")[0].lower()
     return scheme if re.fullmatch(r"[a-z][a-z0-9+.-]{0,30}", scheme) else "unknown"
-
-
-def _library() -> Any:
-    """Import Apprise; its log lines, which may show parts of a URL, are left out while a sink of ours sends."""
-    import apprise
-
-    logger = logging.getLogger("apprise")
-    if _keep not in logger.filters:
-        logger.addFilter(_keep)
-    return apprise
-
-
-def _keep(_: logging.LogRecord) -> bool:
-    return not getattr(_quiet, "now", False)

@@ -46,9 +46,8 @@ def test_a_refusal_shows_nothing_of_the_url(json_service: Service, caplog: pytes
     with pytest.raises(SinkError) as caught:
         UrlSink(0, lambda: (url_of(json_service),)).send(notice(NoticeKind.FIRED))
     assert caught.value.reason is FailureReason.SERVER_ERROR
-    apprise_lines = [record.getMessage() for record in caplog.records if record.name.startswith("apprise")]
-    assert "s3cr3t" not in str(caught.value) and apprise_lines == []
-    logging.getLogger("apprise").warning("the user's own use of the library is logged")
+    assert "s3cr3t" not in str(caught.value) and "s3cr3t" not in caplog.text
+    logging.getLogger("apprise").debug("the user's own use of the library is logged")
     assert "the user's own use" in caplog.text
 
 
