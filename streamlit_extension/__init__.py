@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from otel.trace_context import current_trace_id
+    from streamlit_extension.alerts.breaker import circuit_breaker
+    from streamlit_extension.alerts.engine_breaker import protect_engine
     from streamlit_extension.app import create_app
     from streamlit_extension.endpoints.health import HealthCheckEndpoint
     from streamlit_extension.health.checker import ComponentChecker
     from streamlit_extension.health.model import HealthResponse, HealthStatus
     from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler, ShutdownPhase
+    from streamlit_extension.utils.monitoring import THRESHOLDS, AlertManager
     from streamlit_extension.utils.structured_logging import LogFormat, LogLevel, StructuredLogger
 
 __version__ = "0.1.0"
 
 #: Public name → module. Looked up at first use, so that importing this package inside a script costs nothing.
 _HOMES = {
+    "AlertManager": "streamlit_extension.utils.monitoring",
     "ComponentChecker": "streamlit_extension.health.checker",
     "GracefulShutdownHandler": "streamlit_extension.utils.graceful_shutdown",
     "HealthCheckEndpoint": "streamlit_extension.endpoints.health",
@@ -27,11 +31,16 @@ _HOMES = {
     "LogLevel": "streamlit_extension.utils.structured_logging",
     "ShutdownPhase": "streamlit_extension.utils.graceful_shutdown",
     "StructuredLogger": "streamlit_extension.utils.structured_logging",
+    "THRESHOLDS": "streamlit_extension.utils.monitoring",
+    "circuit_breaker": "streamlit_extension.alerts.breaker",
     "create_app": "streamlit_extension.app",
     "current_trace_id": "otel.trace_context",
+    "protect_engine": "streamlit_extension.alerts.engine_breaker",
 }
 
 __all__ = [
+    "THRESHOLDS",
+    "AlertManager",
     "ComponentChecker",
     "GracefulShutdownHandler",
     "HealthCheckEndpoint",
@@ -41,8 +50,10 @@ __all__ = [
     "LogLevel",
     "ShutdownPhase",
     "StructuredLogger",
+    "circuit_breaker",
     "create_app",
     "current_trace_id",
+    "protect_engine",
 ]
 
 
