@@ -19,6 +19,7 @@ from streamlit_extension.alerts.sinks import sinks_from
 from streamlit_extension.alerts.state import DamagedFile, SilenceFile
 from streamlit_extension.cli import Duration, UserError, load_settings
 from streamlit_extension.data_folder import make_data_folder
+from streamlit_extension.utils.structured_logging import configure_logging
 
 
 @click.group(invoke_without_command=True)
@@ -34,7 +35,13 @@ def alerts(ctx: click.Context) -> None:
 def alerts_test(timeout_s: float) -> int:
     """Send a marked test message, and its end, to each configured sink; exit code 1 when one failed."""
     settings = load_settings()
-    outcomes = try_sinks(sinks_from(settings), settings.service_name, timeout_s)
+    logs = configure_logging(
+        log_format=settings.log_format, log_level=settings.log_level, service=settings.service_name
+    )
+    try:
+        outcomes = try_sinks(sinks_from(settings), settings.service_name, timeout_s)
+    finally:
+        logs.restore()
     width = max(len(name) for name, _ in outcomes)
     for name, problem in outcomes:
         said = click.style("ok", fg="green") if problem is None else click.style(f"failed: {problem}", fg="red")

@@ -156,7 +156,7 @@ def evaluate(
         after = replace(after, acknowledged=True)
         return Evaluation(after, NoticeKind.ACKNOWLEDGED, _alert(rule, key, after, now, silence=silence))
     if after.told is None:
-        after = replace(after, told=now)
+        after = replace(after, told=now, key=key)
         return Evaluation(after, NoticeKind.FIRED, _alert(rule, key, after, now))
     told_at = min(after.told, now)
     if now - told_at >= policy.repeat_s:
@@ -177,7 +177,7 @@ def _alert(
 ) -> Alert:
     return Alert(
         rule=rule,
-        key=key,
+        key=state.key or key,
         value=state.value if value is None else value,
         threshold=state.threshold,
         fired_at=state.since,

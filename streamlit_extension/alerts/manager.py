@@ -149,7 +149,7 @@ class AlertManager:
     def save(self) -> None:
         """Keep states and undelivered notices in the data folder, when they changed."""
         with self._lock:
-            states = self._states
+            states = {name: state for name, state in self._states.items() if state.phase is not Phase.OK}
         self._file.save(states, self._delivery.outbox())
 
     def firing(self) -> tuple[str, ...]:
@@ -205,7 +205,15 @@ class AlertManager:
     def _orphan(self, name: str, state: AlertState, now: float) -> Alert:
         rule = AlertRule(name=name, metric=name, threshold=state.threshold)
         return replace(
-            Alert(rule, self._identity.key(name), state.value, state.threshold, state.since, now, state.trace_id),
+            Alert(
+                rule,
+                state.key or self._identity.key(name),
+                state.value,
+                state.threshold,
+                state.since,
+                now,
+                state.trace_id,
+            ),
             cause=Cause.RULE_REMOVED,
         )
 

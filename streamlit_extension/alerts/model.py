@@ -124,7 +124,8 @@ class AlertState:
 
     `since` is when the phase began, `seen` when data was last there, `told` when somebody was last told that it fires
     (None: nobody was, because it was silenced), `acknowledged` whether a silence was passed on. `value`, `threshold`
-    and `trace_id` are those of the breach.
+    and `trace_id` are those of the breach. `key` is what it was told under: who takes over a volume resolves what
+    was told by the one before.
     """
 
     phase: Phase = Phase.OK
@@ -135,6 +136,7 @@ class AlertState:
     value: float = 0.0
     threshold: float = 0.0
     trace_id: str | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,31 @@ def test_an_alert_survives_a_restart(tmp_path: Path) -> None:
     assert [notice.alerts[0].key for notice in sink.taken] == ["shop/pod-1/cpu_usage"]
 
 
+def test_a_pod_that_takes_over_a_volume_resolves_under_the_key_of_the_one_before(tmp_path: Path) -> None:
+    """An incident that another instance opened is closed, not a second one that nobody opened."""
+    before = AlertManager(file=AlertFile(tmp_path), identity=Identity("shop", "pod-1"), clock=Clock())
+    before.define_thresholds(for_s=0)
+    assert kinds(before, CPU, START) == [(NoticeKind.FIRED, ["cpu_usage"])]
+    assert before.stop()
+    after = AlertManager(file=AlertFile(tmp_path), identity=Identity("shop", "pod-2"), clock=Clock())
+    (notice,) = after.check_alerts(CALM, now=START + 15)
+    assert notice.alerts[0].key == "shop/pod-1/cpu_usage"
+    assert after.stop()
+
+
+def test_nothing_is_written_while_all_is_well(tmp_path: Path) -> None:
+    """Evaluations without an alert leave the file as it is."""
+    manager = AlertManager(file=AlertFile(tmp_path), clock=Clock())
+    kinds(manager, CALM, START)
+    before = (tmp_path / "alerts.json").stat().st_ino
+    for turn in range(20):
+        kinds(manager, CALM, START + turn)
+    assert (tmp_path / "alerts.json").stat().st_ino == before
+    kinds(manager, CPU, START + 60)
+    assert (tmp_path / "alerts.json").stat().st_ino != before
+    assert manager.stop()
+
+
 def test_what_was_not_delivered_is_delivered_after_a_restart(tmp_path: Path) -> None:
     """A notice that a hanging sink never took is kept, and the next process sends it."""
     hanging = HangingSink("list")
