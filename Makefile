@@ -12,7 +12,7 @@ ARGS ?=
 PAGES := streamlit_extension/demo/app
 PYTEST_ARGS ?=
 
-.PHONY: help run test check lint types audit bench soak lock clean setup
+.PHONY: help run test check lint types audit bench soak stack lock clean setup
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ $(PEERS)/.ready: requirements/peers.txt
 
 soak: $(READY)  ## the tests at their full sizes
 	@STX_SOAK=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+stack:  ## build the backends that tests talk to, from their Go modules (minutes, once)
+	@$(PYTHON) scripts/stack_build.py
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	--python-version 3.11 pyproject.toml --extra dev

@@ -69,7 +69,6 @@ def _build_into(folder: Path, module: Path, go: str) -> None:
         go,
         "build",
         "-mod=readonly",
-        "-trimpath",
         "-ldflags=-s -w",
         "-o",
         f"{draft}/",

@@ -17,17 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from scripts import stack_build
 from streamlit_extension.alerts.kube import KubeAccess
 from tests.support.backends import free_port
-from tests.support.requirements import require
+from tests.support.requirements import in_ci, require
 
 
 def built(name: str, program: str) -> str:
-    """The path of a program of a module under tests/stack, built when it isn't yet."""
-    there = stack_build.folder_of(name).is_dir()
-    require(there or shutil.which("go"), f"Go, to build {program}")
+    """The path of a program of a module under tests/stack; CI builds what is missing, others are told how to."""
+    folder = stack_build.folder_of(name)
+    if not folder.is_dir():
+        require(shutil.which("go"), f"Go, to build {program}")
+        require(in_ci(), f"{program}: `make stack` builds it, which takes minutes, once")
     return str(stack_build.build(name) / program)
 
 
@@ -42,6 +46,12 @@ class Kubernetes:
     def access(self, token: str | None = None) -> KubeAccess:
         """How a pod would ask it."""
         return KubeAccess(self.url, lambda: token or self.token, self.ca_file)
+
+
+def _private_key() -> bytes:
+    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    plain = serialization.NoEncryption()
+    return made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, plain)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -75,7 +85,7 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
     folder = tmp_path_factory.mktemp("kube")
     client, peer, port = free_port(), free_port(), free_port()
     key = folder / "accounts.key"
-    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    key.write_bytes(_private_key())
     token = secrets.token_hex(16)
     (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
     url, certificates, log = f"https://127.0.0.1:{port}", folder / "certificates", folder / "log"
