@@ -103,6 +103,8 @@ successes_to_recover = 4
 shared_failure = "degrade"
 [notify]
 urls = ["slack://a/b/c"]
+public_url = "https://app.example.org"
+jaeger_url = "https://jaeger.internal"
 [notify.slack]
 webhook_url = "https://hooks.slack.com/x"
 [notify.pagerduty]
@@ -116,6 +118,8 @@ recipients = ["ops@example.org"]
 [autoscale]
 namespace = "prod"
 deployment = "app"
+[breaker]
+on_alerts = ["database_connections"]
 """
 
 ENVIRONMENT = {
@@ -280,6 +284,9 @@ def test_checks_take_defaults_and_overrides() -> None:
         ("AUTOSCALE__NAMESPACE", "prod"),
         ("AUTOSCALE__MIN_REPLICAS", "11"),
         ("PRE_DRAIN_S", "25"),
+        ("BREAKER__ON_ALERTS", '["cpu"]'),
+        ("NOTIFY__PUBLIC_URL", "app.example.org"),
+        ("NOTIFY__JAEGER_URL", "ftp://jaeger"),
         ("TRUST_INBOUND_CONTEXT", "yes"),
         ("NOTIFY__EMAIL__RECIPIENTS", "a@b.org"),
         ("DATA_DIR", "~nobody-of-that-name/x"),
