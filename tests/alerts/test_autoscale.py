@@ -256,7 +256,7 @@ def test_nothing_is_done_beside_an_autoscaler(cluster: Cluster) -> None:
     path = f"/apis/autoscaling/v2/namespaces/{cluster.namespace}/horizontalpodautoscalers"
     cluster.ask("POST", path, body)
     assert cluster.scaler().attempt().outcome is Outcome.HAS_AUTOSCALER
-    assert cluster.replicas == 2 and ANNOTATION not in cluster.found["metadata"].get("annotations", {})
+    assert cluster.replicas == 2 and ANNOTATION not in (cluster.found["metadata"].get("annotations") or {})
 
 
 def test_a_stranger_may_not(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
@@ -265,6 +265,38 @@ def test_a_stranger_may_not(cluster: Cluster, caplog: pytest.LogCaptureFixture) 
     attempt = AutoScaler(client, Autoscale(namespace=cluster.namespace, deployment="app")).attempt()
     assert attempt.outcome is Outcome.FAILED and attempt.detail.startswith("401")
     assert "no-such-token" not in caplog.text and cluster.replicas == 2
+
+
+def test_the_rights_that_are_needed(cluster: Cluster) -> None:
+    """A role of four lines is enough, and without it nothing is done."""
+    rules = [
+        {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["app"], "verbs": ["get", "patch"]},
+        {
+            "apiGroups": ["apps"],
+            "resources": ["deployments/scale"],
+            "resourceNames": ["app"],
+            "verbs": ["get", "update"],
+        },
+        {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list"]},
+    ]
+    client = KubeClient(cluster.server.access(cluster.server.pod_token), cluster.namespace)
+    scaler = AutoScaler(client, Autoscale(namespace=cluster.namespace, deployment="app"))
+    assert scaler.attempt().detail.startswith("403")
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{cluster.namespace}"
+    version = "rbac.authorization.k8s.io/v1"
+    role = {"apiVersion": version, "kind": "Role", "metadata": {"name": "scaler"}, "rules": rules}
+    binding = {
+        "apiVersion": version,
+        "kind": "RoleBinding",
+        "metadata": {"name": "scaler"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "scaler"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "pod"}],
+    }
+    cluster.ask("POST", f"{path}/roles", role)
+    cluster.ask("POST", f"{path}/rolebindings", binding)
+    seen: list[Outcome] = []
+    eventually(lambda: bool(seen.append(scaler.attempt().outcome)) or seen[-1] is Outcome.SCALED, 30)
+    assert cluster.replicas == 3
 
 
 def test_the_thread_acts_while_an_alert_fires_and_ends(cluster: Cluster) -> None:

@@ -37,10 +37,14 @@ def built(name: str, program: str) -> str:
 
 @dataclass
 class Kubernetes:
-    """A kube-apiserver with its etcd: no controllers, no nodes."""
+    """A kube-apiserver with its etcd: no controllers, no nodes.
+
+    `token` may do everything, `pod_token`, of the user `pod`, nothing that no role allows.
+    """
 
     url: str
     token: str
+    pod_token: str
     ca_file: Path
 
     def access(self, token: str | None = None) -> KubeAccess:
@@ -80,14 +84,14 @@ def _wait_ready(url: str, token: str, ca_file: Path, process: subprocess.Popen[b
 
 @pytest.fixture(scope="session")
 def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
-    """A running API server; `admin`, whose token it carries, may do everything."""
+    """A running API server."""
     etcd, server = built("etcd", "etcd"), built("kube", "kube-apiserver")
     folder = tmp_path_factory.mktemp("kube")
     client, peer, port = free_port(), free_port(), free_port()
     key = folder / "accounts.key"
     key.write_bytes(_private_key())
-    token = secrets.token_hex(16)
-    (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
+    token, pod_token = secrets.token_hex(16), secrets.token_hex(16)
+    (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n{pod_token},pod,pod\n')
     url, certificates, log = f"https://127.0.0.1:{port}", folder / "certificates", folder / "log"
     etcd_command = [
         etcd, "--name", "default", "--data-dir", str(folder / "etcd"), "--unsafe-no-fsync",
@@ -109,7 +113,7 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
     try:
         ca_file = certificates / "apiserver.crt"  # made and signed by itself
         _wait_ready(url, token, ca_file, api, log)
-        yield Kubernetes(url, token, ca_file)
+        yield Kubernetes(url, token, pod_token, ca_file)
     finally:
         _end(api)
         _end(store)
