@@ -214,7 +214,10 @@ class SilenceFile:
         if stamp != self._stamp:
             self._stamp = stamp
             try:
-                self._held = self.read()
+                held = self.read()
+                if held != self._held:
+                    _audit(held, now)
+                self._held = held
             except (OSError, DamagedFile) as error:
                 fields = {"event": "alerts.silences_damaged", "error_type": type(error).__name__}
                 _log.warning("the silences can't be read; the last ones hold", extra=fields)
@@ -225,6 +228,14 @@ class SilenceFile:
         if self.path is None:
             raise OSError("there is no data folder")
         write_private(self.path, msgspec.json.format(msgspec.json.encode(_Silences(silences=list(silences)))))
+
+
+def _audit(silences: Sequence[Silence], now: float) -> None:
+    """Say what operators silenced, once for each change."""
+    held = [each for each in silences if now < each.until]
+    fields: dict[str, Any] = {"rules": [each.rule for each in held], "reasons": [each.reason for each in held]}
+    event = "audit.alerts_silenced" if held else "audit.alerts_unsilenced"
+    _log.warning("alerts are silenced" if held else "no alert is silenced", extra={"event": event, **fields})
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

@@ -142,10 +142,14 @@ def test_silences_have_an_end_and_the_last_good_ones_hold(tmp_path: Path, caplog
     assert reader.current(NOW) == (mine,)
     (tmp_path / "silences.json").write_text("{")
     assert reader.current(NOW) == (mine,) and reader.current(NOW) == (mine,)
-    assert [getattr(record, "event", "") for record in caplog.records] == ["alerts.silences_damaged"]
+    told = [getattr(record, "event", "") for record in caplog.records]
+    assert told == ["audit.alerts_silenced", "alerts.silences_damaged"]
+    assert vars(caplog.records[0])["rules"] == ["cpu_usage"]
+    file.write([])
+    assert reader.current(NOW) == () and vars(caplog.records[-1])["event"] == "audit.alerts_unsilenced"
+    (tmp_path / "silences.json").write_text("{")
     with pytest.raises(DamagedFile):
         file.read()
-    assert reader.current(NOW + 60) == ()
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
