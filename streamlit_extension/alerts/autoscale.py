@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from otel.trace_context import suppressed
 from streamlit_extension.alerts.kube import KubeClient, KubeError
 from streamlit_extension.alerts.model import AlertRule, Metric
 
@@ -137,9 +138,7 @@ class AutoScaler:
 
     def attempt(self, alerts: Sequence[str] = ()) -> Attempt:
         """Try once now, and write an audit event when it scaled; never raises."""
-        from opentelemetry.instrumentation.utils import suppress_instrumentation
-
-        with suppress_instrumentation():
+        with suppressed():
             try:
                 attempt = self._try()
             except KubeError as error:

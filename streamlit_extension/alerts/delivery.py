@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
+from otel.trace_context import suppressed
 from streamlit_extension.alerts.model import Notice
 
 _log = logging.getLogger("streamlit_extension.alerts")
@@ -98,9 +99,7 @@ def _without_telemetry(sink: Sink) -> Iterator[None]:
     if not sink.is_remote:
         yield
         return
-    from opentelemetry.instrumentation.utils import suppress_instrumentation
-
-    with suppress_instrumentation():
+    with suppressed():
         yield
 
 
