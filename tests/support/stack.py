@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -68,16 +69,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _wait_ready(url: str, token: str, ca_file: Path, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
-        if ca_file.exists():
-            request = urllib.request.Request(f"{url}/readyz", headers={"Authorization": f"Bearer {token}"})
-            with contextlib.suppress(OSError, urllib.error.HTTPError):
-                context = ssl.create_default_context(cafile=str(ca_file))
-                with urllib.request.urlopen(request, timeout=5, context=context):
-                    return
+        request = urllib.request.Request(f"{url}/readyz", headers={"Authorization": f"Bearer {token}"})
+        with contextlib.suppress(OSError, urllib.error.HTTPError):
+            context = ssl.create_default_context(cafile=str(ca_file))
+            with urllib.request.urlopen(request, timeout=5, context=context):
+                return
         time.sleep(0.2)
     raise AssertionError(f"kube-apiserver is not ready:\n{log.read_text(errors='replace')[-3000:]}")
 
@@ -92,7 +92,12 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
     key.write_bytes(_private_key())
     token, pod_token = secrets.token_hex(16), secrets.token_hex(16)
     (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n{pod_token},pod,pod\n')
-    url, certificates, log = f"https://127.0.0.1:{port}", folder / "certificates", folder / "log"
+    authority, ca_file = trustme.CA(), folder / "ca.crt"
+    authority.cert_pem.write_to_path(str(ca_file))
+    served = authority.issue_cert("127.0.0.1")
+    served.cert_chain_pems[0].write_to_path(str(folder / "tls.crt"))
+    served.private_key_pem.write_to_path(str(folder / "tls.key"))
+    url, log = f"https://127.0.0.1:{port}", folder / "log"
     etcd_command = [
         etcd, "--name", "default", "--data-dir", str(folder / "etcd"), "--unsafe-no-fsync",
         "--listen-client-urls", f"http://127.0.0.1:{client}", "--advertise-client-urls", f"http://127.0.0.1:{client}",
@@ -101,7 +106,8 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
     ]  # fmt: skip
     command = [
         server, "--etcd-servers", f"http://127.0.0.1:{client}", "--bind-address", "127.0.0.1",
-        "--advertise-address", "127.0.0.1", "--secure-port", str(port), "--cert-dir", str(certificates),
+        "--advertise-address", "127.0.0.1", "--secure-port", str(port), "--endpoint-reconciler-type", "none",
+        "--tls-cert-file", str(folder / "tls.crt"), "--tls-private-key-file", str(folder / "tls.key"),
         "--service-account-issuer", url, "--service-account-key-file", str(key),
         "--service-account-signing-key-file", str(key), "--token-auth-file", str(folder / "tokens.csv"),
         "--authorization-mode", "RBAC", "--disable-admission-plugins", "ServiceAccount",
@@ -111,7 +117,6 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
         store = subprocess.Popen(etcd_command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
         api = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=folder, env=dict(os.environ))
     try:
-        ca_file = certificates / "apiserver.crt"  # made and signed by itself
         _wait_ready(url, token, ca_file, api, log)
         yield Kubernetes(url, token, pod_token, ca_file)
     finally:
