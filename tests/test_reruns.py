@@ -50,6 +50,21 @@ else:
     raise AssertionError("not refused")
 """,
     "current_trace_id": "current_trace_id()",
+    "AlertManager": """
+manager = AlertManager()
+manager.define_thresholds()
+""",
+    "circuit_breaker": """
+with circuit_breaker("billing"):
+    pass
+""",
+    "protect_engine": """
+engine = sqlalchemy.create_engine("sqlite://")
+protect_engine(protect_engine(engine, circuit_breaker("database")), circuit_breaker("database"))
+with engine.connect():
+    pass
+engine.dispose()
+""",
 }
 SCRIPT = """
 import gc, json, logging, os, signal, threading
@@ -120,5 +135,5 @@ def test_every_public_class_and_function_is_tried() -> None:
     """A name that is added to the package gets a body above; values and enumerations need none."""
     import streamlit_extension
 
-    values = {"HealthResponse", "HealthStatus", "LogFormat", "LogLevel", "ShutdownPhase"}
+    values = {"HealthResponse", "HealthStatus", "LogFormat", "LogLevel", "ShutdownPhase", "THRESHOLDS"}
     assert {*BODIES, *values} == set(streamlit_extension.__all__)

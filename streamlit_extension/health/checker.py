@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ class ComponentChecker:
         limits = thresholds or {}
         self._memory_percent = limits.get("memory_usage", system.MEMORY_PERCENT)
         self._disk_percent = limits.get("disk_usage", system.DISK_PERCENT)
+        # Made on each rerun, a checker must leave no connection behind.
+        weakref.finalize(self, _close_all, self._databases, self._cache).atexit = False
 
     def check_database(self) -> CheckResult:
         """Every database; with several, the worst result and each one's outcome in `databases`."""
@@ -90,10 +93,7 @@ class ComponentChecker:
 
     def close(self) -> None:
         """Close the connections that are kept between calls."""
-        self._cache.close()
-        for check in self._databases.values():
-            check.close()
-        self._databases.clear()
+        _close_all(self._databases, self._cache)
 
     def _database_checks(self, engines: Mapping[str, tuple[Any, _Engines]]) -> dict[str, DatabaseCheck]:
         with self._lock:
@@ -132,6 +132,13 @@ class ComponentChecker:
             if self._configured_engine is None:
                 self._configured_engine = engine_for(self._database_url)
             yield "configured", self._configured_engine, tuple
+
+
+def _close_all(databases: dict[str, DatabaseCheck], cache: CacheCheck) -> None:
+    cache.close()
+    for check in databases.values():
+        check.close()
+    databases.clear()
 
 
 class _Job:
