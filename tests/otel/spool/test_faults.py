@@ -16,34 +16,14 @@ from otel.export.target import make_sender
 from otel.ledger import Ledger
 from otel.records import DropReason, Signal
 from otel.spool import Spool
-from tests.support.otlp import OtlpReceiver, Reply
+from tests.support.faults import GRPC_FAULTS, HTTP_FAULTS
+from tests.support.otlp import OtlpReceiver
 from tests.support.spooling import batch, commit
 
 SOAK = bool(os.environ.get("STX_SOAK"))
 FAULTS_S = 60.0 if SOAK else 6.0
 OUTAGE_S = 30.0 if SOAK else 3.0
 PACE_S = 0.1
-
-HTTP_FAULTS = (
-    Reply(400),
-    Reply(413),
-    Reply(429, headers={"Retry-After": "0"}),
-    Reply(429, headers={"Retry-After": "1"}),
-    Reply(500),
-    Reply(503),
-    Reply(rejected=1, message="one too many"),
-    Reply(reset=True, status=503),
-    Reply(delay_s=60, status=503),
-    Reply(drip_s=0.5, status=503),
-)
-GRPC_FAULTS = (
-    Reply(3),
-    Reply(8, message="Received message larger than max"),
-    Reply(13),
-    Reply(14),
-    Reply(rejected=1),
-    Reply(4),
-)
 
 
 def targets(receiver: OtlpReceiver, timeout_s: float) -> dict[Signal, OtlpTarget]:
