@@ -13,7 +13,6 @@ from typing import Any
 
 from otel.instrumentation.asgi import HttpTelemetry
 from otel.instrumentation.sqlalchemy import ENGINES
-from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
 from otel.instrumentation.streamlit import WATCHER, in_script_thread
 from streamlit_extension import listeners
 from streamlit_extension.canary import Canary
@@ -26,7 +25,14 @@ from streamlit_extension.health.model import CheckSpec, HealthStatus, ServicePha
 from streamlit_extension.health.script import ScriptRuns
 from streamlit_extension.health.service import HealthService
 from streamlit_extension.launchers import settings_of_launcher
-from streamlit_extension.lifecycle import Drain, ManagementServer, ServerEnd, instrument_streamlit, start_beats
+from streamlit_extension.lifecycle import (
+    Drain,
+    ManagementServer,
+    ServerEnd,
+    instrument_streamlit,
+    start_beats,
+    watch_libraries,
+)
 from streamlit_extension.liveness import runtime_problem
 from streamlit_extension.logs.setup import LoggingConfiguration
 from streamlit_extension.logs.wiring import know_secrets, log_as_set
@@ -113,8 +119,7 @@ class ObservableApp:
         self.gate = Gate(HttpTelemetry(inner, trust_inbound_context=settings.trust_inbound_context), routes)
         self._handle_health = routes.handle
         self.service.set_liveness(self._liveness_problem)
-        WATCHER.watch()
-        SQLALCHEMY.instrument()  # which finds engines, too
+        watch_libraries()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

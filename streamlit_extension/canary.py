@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,3 +111,17 @@ def _start_run(session_id: str) -> Callable[[], None]:
     message.rerun_script.query_string = ""
     runtime.handle_backmsg(session_id, message)
     return lambda: runtime.close_session(session_id)
+
+
+def seams() -> Mapping[str, str | None]:
+    """Whether Streamlit lets a session without a browser run; None where it does, else what is lost."""
+    try:
+        from inspect import signature
+
+        from streamlit.runtime import Runtime
+
+        lets = "session_id_override" in signature(Runtime.connect_session).parameters
+        _ = Runtime.handle_backmsg, Runtime.close_session
+    except (ImportError, AttributeError, ValueError):
+        lets = False
+    return {"canary": None if lets else "health.canary can't run the script"}

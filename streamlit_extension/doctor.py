@@ -88,13 +88,17 @@ def _versions() -> Iterator[Finding]:
 
 def _seams() -> Iterator[Finding]:
     try:
+        from otel.instrumentation import sqlalchemy_seams
         from otel.instrumentation.streamlit import seams
+        from streamlit_extension import canary
     except ImportError as error:
         yield Finding("seams", "Streamlit", f"can't be imported: {error.name}", "install streamlit >= 1.57")
         return
-    for name, lost in seams().items():
-        remedy = "use a Streamlit version that the README names as tested" if lost else ""
-        yield Finding("seams", name, "present" if lost is None else f"missing: {lost}", remedy)
+    found = (("Streamlit", {**seams(), **canary.seams()}), ("SQLAlchemy", sqlalchemy_seams.seams()))
+    for library, each in found:
+        for name, lost in each.items():
+            remedy = f"use a {library} version that the README names as tested" if lost else ""
+            yield Finding("seams", name, "present" if lost is None else f"missing: {lost}", remedy)
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:

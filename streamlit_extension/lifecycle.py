@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from otel.instrumentation import stable_names_opt_in
+from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
 from otel.instrumentation.streamlit import WATCHER, RunWatcher, StreamlitInstrumentor
 from otel.instrumentation.streamlit.error_reference import show_error_reference
 from streamlit_extension.beats import Heartbeat, Housekeeping
@@ -175,6 +178,13 @@ class Drain:
         """Tell every browser 1012, once what its last run has written has reached it."""
         await asyncio.sleep(min(FLUSH_S, deadline.remaining_s / 2))
         await self.gate.close_websockets(timeout_s=max(FLUSH_S, deadline.remaining_s - FLUSH_S))
+
+
+def watch_libraries() -> None:
+    """Begin to see script runs and database engines; what is instrumented from now on uses the stable names."""
+    stable_names_opt_in(os.environ)
+    WATCHER.watch()
+    SQLALCHEMY.instrument()  # which finds engines, too
 
 
 def instrument_streamlit(stack: contextlib.AsyncExitStack) -> None:

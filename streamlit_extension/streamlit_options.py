@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 #: Where `run` listens until `server.address` says otherwise.
 DEFAULT_ADDRESS = "127.0.0.1"
+
+#: Whether Streamlit itself prints uncaught errors, in colours and over many lines, where `rich` is installed.
+_RICH = "logger.enableRich"
+_DEFAULT, _OURS = "<default>", "streamlit-extension"
 
 
 class RunError(Exception):
@@ -35,3 +40,29 @@ def application_socket() -> tuple[str, int]:
     if not 0 <= number <= 65535 or isinstance(port, bool):
         raise RunError(f"server.port is {port!r}; allowed is a whole number from 0 to 65535")
     return address, number
+
+
+def log_errors_as_records() -> Callable[[], None]:
+    """Let Streamlit log uncaught errors instead of printing them by `rich`, unless the user has asked for that.
+
+    Streamlit reads its options anew when a file of them changes, so this is said again then. Returns what puts it back.
+    """
+    try:
+        from streamlit import config
+
+        def set_off() -> None:
+            if config.get_where_defined(_RICH) == _DEFAULT:
+                config.set_option(_RICH, False, _OURS)
+
+        before = config.get_option(_RICH)
+        set_off()
+        disconnect = config.on_config_parsed(set_off, force_connect=True)
+    except (ImportError, AttributeError, RuntimeError):  # this Streamlit has no such option
+        return lambda: None
+
+    def undo() -> None:
+        disconnect()
+        if config.get_where_defined(_RICH) == _OURS:
+            config.set_option(_RICH, before, _DEFAULT)
+
+    return undo

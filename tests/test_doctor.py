@@ -39,8 +39,25 @@ def test_versions_seams_and_settings_are_there(tmp_path: Path) -> None:
     assert one(findings, "streamlit").value[0].isdigit()
     missing = {finding.name for finding in findings if finding.section == "seams" and finding.value != "present"}
     assert missing <= {"cache counters"}  # the oldest Streamlit does not count its caches' hits
+    named = {finding.name for finding in findings if finding.section == "seams"}
+    assert named >= {"SQL statements", "SQL connections", "SQL connects", "own routes", "canary", "script runs"}
     assert one(findings, "log_level") == Finding("settings", "log_level", "DEBUG", origin="environment STX_LOG_LEVEL")
     assert one(findings, "health.interval_s").origin == "default"
+
+
+def test_a_seam_that_has_moved_is_a_problem_with_what_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLAlchemy's, the application's routes' and the canary's are named as Streamlit's own are."""
+    from sqlalchemy.engine import Connection
+    from streamlit.runtime import Runtime
+    from streamlit.starlette import App
+
+    monkeypatch.delattr(Connection, "_exec_single_context")
+    monkeypatch.delattr(Runtime, "connect_session")
+    monkeypatch.setattr(App, "__init__", lambda self: None)
+    findings = look(tmp_path)
+    for name, lost in (("SQL statements", "spans"), ("canary", "health.canary"), ("own routes", "requests")):
+        finding = one(findings, name)
+        assert finding.value.startswith("missing: ") and lost in finding.value and "README" in finding.remedy
 
 
 def test_folder_is_looked_at_and_not_made(tmp_path: Path) -> None:

@@ -99,11 +99,12 @@ STREAMLIT_INTERNALS: dict[str, tuple[str, ...] | None] = {
     "streamlit_extension/launchers.py": ("streamlit.web.server.app_discovery",),
     # The commands take every option of `streamlit run` as it is, and its way of reading a GitHub page's address.
     "streamlit_extension/cli_run.py": ("streamlit.web.cli", "streamlit.url_util"),
-    # Options are read by the public function.
-    "streamlit_extension/streamlit_options.py": ("streamlit.get_option",),
+    # Options are read by the public function; where one was set, and that they are read anew, is Streamlit's own to say.
+    "streamlit_extension/streamlit_options.py": ("streamlit.get_option", "streamlit.config"),
     # The canary is a session client without a browser: the message it sends and the interface it fulfils.
     "streamlit_extension/canary.py": (
         "streamlit.proto",
+        "streamlit.runtime.Runtime",
         "streamlit.runtime.get_instance",
         "streamlit.runtime.session_manager",
     ),

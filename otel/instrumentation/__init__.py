@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import MutableMapping
 
 _OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
@@ -17,3 +18,8 @@ def stable_names_opt_in(environ: MutableMapping[str, str]) -> None:
     environ[_OPT_IN] = ",".join(
         [*([given] if given else []), *(each for each in ("http", "database") if each not in named)]
     )
+
+
+def ask_for_stable_names() -> None:
+    """The entry point that `opentelemetry-instrument` calls before it instruments anything."""
+    stable_names_opt_in(os.environ)

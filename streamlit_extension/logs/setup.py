@@ -12,6 +12,7 @@ from typing import Any
 from streamlit_extension.logs.formats import LogFormat
 from streamlit_extension.logs.gelf import GelfOutlet
 from streamlit_extension.logs.handler import LineHandler, Outlet, StreamOutlet
+from streamlit_extension.streamlit_options import log_errors_as_records
 
 #: Loggers that get handlers of their own from their libraries.
 _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
@@ -55,8 +56,10 @@ class LoggingConfiguration:
         self._replace_handlers(root)
         for name in _UVICORN:
             self._replace_handlers(logging.getLogger(name), propagate=False)
-        with suppress(ImportError, AttributeError):
-            self._take_streamlit()
+        if "streamlit" in sys.modules:
+            with suppress(ImportError, AttributeError):
+                self._take_streamlit()
+            self._undo.append(log_errors_as_records())
         previous = root.level
         self._undo.append(lambda: root.setLevel(previous))
         root.setLevel(self._configured)
@@ -97,8 +100,6 @@ class LoggingConfiguration:
 
     def _take_streamlit(self) -> None:
         """Streamlit gives each of its loggers a handler, again and again: let it give ours."""
-        if "streamlit" not in sys.modules:
-            return
         from streamlit import logger as streamlit_logger
 
         original = streamlit_logger.setup_formatter

@@ -265,6 +265,7 @@ def seams() -> Mapping[str, str | None]:
         "widget callbacks": lost(_probe_callbacks, "callbacks have no spans of their own"),
         "sessions": lost(_probe_sessions, "the duration of sessions is unknown"),
         "changed files": lost(_probe_sources, "a run after a changed file is told as another's"),
+        "own routes": lost(_probe_routes, "requests for the application's own routes have no spans and no metrics"),
         "cache counters": lost(reading.read_cache_counters, "hit rates of Streamlit's caches are unknown"),
         "memory": lost(reading.probe_memory, "where memory goes is unknown"),
         "script context": lost(reading.current_session_id, "a call from inside a script can't be told"),
@@ -311,6 +312,13 @@ def _probe_sessions() -> None:
     from streamlit.runtime.app_session import AppSession
 
     _ = AppSession.register_file_watchers, AppSession.disconnect_file_watchers, AppSession.shutdown
+
+
+def _probe_routes() -> None:
+    from streamlit.starlette import App
+
+    if "_user_routes" not in App.__init__.__code__.co_names:  # one that is made changes the process's configuration
+        raise AttributeError("the application's routes have moved")
 
 
 def _probe_sources() -> None:
