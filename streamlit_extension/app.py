@@ -24,7 +24,7 @@ from streamlit_extension.health.default import DEFAULT_SERVICE
 from streamlit_extension.health.model import CheckSpec, HealthStatus, ServicePhase
 from streamlit_extension.health.script import ScriptRuns
 from streamlit_extension.health.service import HealthService
-from streamlit_extension.launchers import settings_of_launcher
+from streamlit_extension.launchers import application_of, settings_of_launcher
 from streamlit_extension.lifecycle import (
     Drain,
     ManagementServer,
@@ -38,6 +38,7 @@ from streamlit_extension.logs.setup import LoggingConfiguration
 from streamlit_extension.logs.wiring import know_secrets, log_as_set
 from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings
+from streamlit_extension.streamlit_options import prefixes_below_base
 from streamlit_extension.telemetry import RunningTelemetry, start_telemetry
 from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
 
@@ -70,20 +71,7 @@ def create_app(script_or_app: Any, *, settings: Settings | None = None) -> Obser
         )
     if isinstance(script_or_app, ObservableApp):
         return script_or_app
-    return ObservableApp(_inner_app(script_or_app), settings or settings_of_launcher())
-
-
-def _inner_app(script_or_app: Any) -> Any:
-    if isinstance(script_or_app, (str, Path)):
-        from streamlit.starlette import App
-
-        return App(script_or_app)
-    if callable(script_or_app):
-        return script_or_app
-    raise TypeError(
-        f"create_app() got {type(script_or_app).__name__}; "
-        "allowed are the path of a script, a st.App, or an ASGI application"
-    )
+    return ObservableApp(application_of(script_or_app), settings or settings_of_launcher())
 
 
 class ObservableApp:
@@ -235,12 +223,8 @@ class ObservableApp:
 
     def _prepare_paths(self) -> None:
         """Answer below `server.baseUrlPath` too, which is known only once Streamlit has read its configuration."""
-        import streamlit
-
-        base = (streamlit.get_option("server.baseUrlPath") or "").strip("/")
         prefix = self.settings.path_prefix
-        prefixes = (prefix, f"/{base}{prefix}") if base else (prefix,)
-        self.gate.routes.set_prefixes(prefixes)
+        self.gate.routes.set_prefixes(prefixes_below_base(prefix))
         script = getattr(self._inner, "_resolved_script_path", None) or getattr(self._inner, "_script_path", None)
         for line in page_path_collisions(script, prefix) if script else ():
             _logger.warning(line, extra={"event": "app.page_hidden"})

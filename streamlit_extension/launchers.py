@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import Any
 
 from streamlit_extension.settings import Settings, SettingsError
 
@@ -140,3 +141,21 @@ def _end_in_one_line(expected: SettingsError) -> None:
         raise SystemExit(2)
 
     sys.excepthook = hook
+
+
+def application_of(script_or_app: Any) -> Any:
+    """The ASGI application that `create_app` was given, or that of the script whose path it was given.
+
+    Raises:
+        TypeError: it was given neither.
+    """
+    if isinstance(script_or_app, (str, Path)):
+        from streamlit.starlette import App
+
+        return App(script_or_app)
+    if callable(script_or_app):
+        return script_or_app
+    raise TypeError(
+        f"create_app() got {type(script_or_app).__name__}; "
+        "allowed are the path of a script, a st.App, or an ASGI application"
+    )

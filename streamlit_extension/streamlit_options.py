@@ -42,6 +42,12 @@ def application_socket() -> tuple[str, int]:
     return address, number
 
 
+def prefixes_below_base(prefix: str) -> tuple[str, ...]:
+    """Where paths of ours are answered: below `prefix`, and below `server.baseUrlPath` too."""
+    base = (option("server.baseUrlPath") or "").strip("/")
+    return (prefix, f"/{base}{prefix}") if base else (prefix,)
+
+
 def log_errors_as_records() -> Callable[[], None]:
     """Let Streamlit log uncaught errors instead of printing them by `rich`, unless the user has asked for that.
 

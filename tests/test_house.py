@@ -91,12 +91,11 @@ SDK_IMPORTS: dict[str, tuple[str, ...] | None] = {
 STREAMLIT_INTERNALS: dict[str, tuple[str, ...] | None] = {
     "otel/instrumentation/streamlit/reading.py": None,
     "otel/instrumentation/streamlit/seams.py": None,
-    "streamlit_extension/app.py": None,
     "streamlit_extension/runner.py": None,
     # Liveness is the runtime's own state and nothing else's.
     "streamlit_extension/liveness.py": ("streamlit.runtime.Runtime",),
     # The runner's reading of launchers: Streamlit's own discovery is asked, so that both find the same.
-    "streamlit_extension/launchers.py": ("streamlit.web.server.app_discovery",),
+    "streamlit_extension/launchers.py": ("streamlit.web.server.app_discovery", "streamlit.starlette.App"),
     # The commands take every option of `streamlit run` as it is, and its way of reading a GitHub page's address.
     "streamlit_extension/cli_run.py": ("streamlit.web.cli", "streamlit.url_util"),
     # Options are read by the public function; where one was set, and that they are read anew, is Streamlit's own to say.
