@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from otel.records import DropReason, Signal
+
 
 class Attribute(StrEnum):
     """Attribute names."""
@@ -15,8 +17,10 @@ class Attribute(StrEnum):
     APP_SCREEN_NAME = "app.screen.name"  # semantic conventions (app): name of the page
     BUSINESS_EVENT_NAME = "business.event.name"  # own
     CACHE_OUTCOME = "streamlit.cache.outcome"  # own: hit | miss
+    CPU_MODE = "cpu.mode"  # semantic conventions (cpu)
     CODE_FUNCTION_NAME = "code.function.name"  # semantic conventions (code)
     CLIENT_ADDRESS = "client.address"  # semantic conventions (client); on spans alone
+    CPYTHON_GC_GENERATION = "cpython.gc.generation"  # semantic conventions (cpython); a number
     DB_BATCH_SIZE = "db.operation.batch.size"  # semantic conventions (db): sets of parameters, where more than one
     DB_COLLECTION_NAME = "db.collection.name"  # semantic conventions (db): the table, where there is only one
     DB_CONNECTION_STATE = "db.client.connection.state"  # semantic conventions (db): idle | used
@@ -27,6 +31,7 @@ class Attribute(StrEnum):
     DB_QUERY_TEXT = "db.query.text"  # semantic conventions (db): without literals; on spans alone
     DB_STATUS_CODE = "db.response.status_code"  # semantic conventions (db)
     DB_SYSTEM_NAME = "db.system.name"  # semantic conventions (db)
+    DISK_IO_DIRECTION = "disk.io.direction"  # semantic conventions (disk)
     ERROR_TYPE = "error.type"  # semantic conventions (error): class name of the exception
     EXCEPTION_MESSAGE = "exception.message"  # semantic conventions (exception); redacted
     EXCEPTION_STACKTRACE = "exception.stacktrace"  # semantic conventions (exception); redacted
@@ -39,6 +44,9 @@ class Attribute(StrEnum):
     HTTP_METHOD = "http.request.method"  # semantic conventions (http)
     HTTP_ROUTE = "http.route"  # semantic conventions (http)
     HTTP_STATUS = "http.response.status_code"  # semantic conventions (http)
+    MEMORY_HOLDER = "streamlit.memory.holder"  # own
+    NETWORK_INTERFACE_NAME = "network.interface.name"  # semantic conventions (network)
+    NETWORK_IO_DIRECTION = "network.io.direction"  # semantic conventions (network)
     NETWORK_PROTOCOL_VERSION = "network.protocol.version"  # semantic conventions (network)
     RUN_OUTCOME = "streamlit.run.outcome"  # own: success | rerun | stopped | error | compile_error
     RUN_TRIGGER = "streamlit.run.trigger"  # own: connect | widget | rerun | page | timer | source | other
@@ -46,6 +54,10 @@ class Attribute(StrEnum):
     SESSION_ID = "session.id"  # semantic conventions (session); never on a metric
     SERVER_ADDRESS = "server.address"  # semantic conventions (server)
     SERVER_PORT = "server.port"  # semantic conventions (server)
+    SYSTEM_DEVICE = "system.device"  # semantic conventions (system)
+    SYSTEM_FILESYSTEM_MOUNTPOINT = "system.filesystem.mountpoint"  # semantic conventions (system)
+    SYSTEM_FILESYSTEM_STATE = "system.filesystem.state"  # semantic conventions (system)
+    SYSTEM_MEMORY_STATE = "system.memory.state"  # semantic conventions (system)
     TELEMETRY_REASON = "telemetry.reason"  # own: `otel.records.DropReason`
     TELEMETRY_SIGNAL = "telemetry.signal"  # own: traces | logs | metrics
     URL_PATH = "url.path"  # semantic conventions (url)
@@ -74,6 +86,9 @@ class Metric(StrEnum):
     BUSINESS_EVENTS = "business.events"
     CACHE_EVICTIONS = "streamlit.cache.evictions"
     CACHE_REQUESTS = "streamlit.cache.requests"
+    CPYTHON_GC_COLLECTED = "cpython.gc.collected_objects"
+    CPYTHON_GC_COLLECTIONS = "cpython.gc.collections"
+    CPYTHON_GC_UNCOLLECTABLE = "cpython.gc.uncollectable_objects"
     DB_CONNECTION_COUNT = "db.client.connection.count"
     DB_CONNECTION_CREATE_TIME = "db.client.connection.create_time"
     DB_CONNECTION_IDLE_MAX = "db.client.connection.idle.max"
@@ -86,13 +101,37 @@ class Metric(StrEnum):
     DB_OPERATION_DURATION = "db.client.operation.duration"
     HTTP_SERVER_DURATION = "http.server.request.duration"
     MEMORY_CACHE = "streamlit.memory.cache"
+    MEMORY_GROWTH = "streamlit.memory.growth"  # own
     MEMORY_MEDIA = "streamlit.memory.media"
     MEMORY_SESSION_STATE = "streamlit.memory.session_state"
     MEMORY_UPLOADS = "streamlit.memory.uploads"
+    PROCESS_CPU_TIME = "process.cpu.time"
+    PROCESS_CPU_UTILIZATION = "process.cpu.utilization"
+    PROCESS_FILE_DESCRIPTORS = "process.unix.file_descriptor.count"
+    PROCESS_FILE_DESCRIPTOR_LIMIT = "process.unix.file_descriptor.limit"  # own, beside the conventions' count
+    PROCESS_MEMORY_USAGE = "process.memory.usage"
+    PROCESS_MEMORY_VIRTUAL = "process.memory.virtual"
+    PROCESS_THREADS = "process.thread.count"
+    PROCESS_UPTIME = "process.uptime"
     RUN_ACTIVE = "streamlit.script_run.active"
     RUN_DURATION = "streamlit.script_run.duration"
     SESSION_ACTIVE = "streamlit.session.active"
     SESSION_DURATION = "streamlit.session.duration"
+    SYSTEM_CPU_LOGICAL = "system.cpu.logical.count"
+    SYSTEM_CPU_TIME = "system.cpu.time"
+    SYSTEM_CPU_UTILIZATION = "system.cpu.utilization"
+    SYSTEM_DISK_IO = "system.disk.io"
+    SYSTEM_DISK_OPERATIONS = "system.disk.operations"
+    SYSTEM_FILESYSTEM_USAGE = "system.filesystem.usage"
+    SYSTEM_FILESYSTEM_UTILIZATION = "system.filesystem.utilization"
+    SYSTEM_MEMORY_LIMIT = "system.memory.limit"
+    SYSTEM_MEMORY_USAGE = "system.memory.usage"
+    SYSTEM_MEMORY_UTILIZATION = "system.memory.utilization"
+    SYSTEM_NETWORK_DROPPED = "system.network.packet.dropped"
+    SYSTEM_NETWORK_ERRORS = "system.network.errors"
+    SYSTEM_NETWORK_IO = "system.network.io"
+    SYSTEM_NETWORK_PACKETS = "system.network.packet.count"
+    SYSTEM_PROCESSES = "system.process.count"
     TELEMETRY_DELIVERED = "telemetry.delivered"
     TELEMETRY_DROPPED = "telemetry.dropped"
     TELEMETRY_EMITTED = "telemetry.emitted"
@@ -104,6 +143,9 @@ UNITS: dict[Metric, str] = {
     Metric.BUSINESS_EVENTS: "{event}",
     Metric.CACHE_EVICTIONS: "{eviction}",
     Metric.CACHE_REQUESTS: "{request}",
+    Metric.CPYTHON_GC_COLLECTED: "{object}",
+    Metric.CPYTHON_GC_COLLECTIONS: "{collection}",
+    Metric.CPYTHON_GC_UNCOLLECTABLE: "{object}",
     Metric.DB_CONNECTION_COUNT: "{connection}",
     Metric.DB_CONNECTION_CREATE_TIME: "s",
     Metric.DB_CONNECTION_IDLE_MAX: "{connection}",
@@ -116,13 +158,37 @@ UNITS: dict[Metric, str] = {
     Metric.DB_OPERATION_DURATION: "s",
     Metric.HTTP_SERVER_DURATION: "s",
     Metric.MEMORY_CACHE: "By",
+    Metric.MEMORY_GROWTH: "By/s",
     Metric.MEMORY_MEDIA: "By",
     Metric.MEMORY_SESSION_STATE: "By",
     Metric.MEMORY_UPLOADS: "By",
+    Metric.PROCESS_CPU_TIME: "s",
+    Metric.PROCESS_CPU_UTILIZATION: "1",
+    Metric.PROCESS_FILE_DESCRIPTORS: "{file_descriptor}",
+    Metric.PROCESS_FILE_DESCRIPTOR_LIMIT: "{file_descriptor}",
+    Metric.PROCESS_MEMORY_USAGE: "By",
+    Metric.PROCESS_MEMORY_VIRTUAL: "By",
+    Metric.PROCESS_THREADS: "{thread}",
+    Metric.PROCESS_UPTIME: "s",
     Metric.RUN_ACTIVE: "{run}",
     Metric.RUN_DURATION: "s",
     Metric.SESSION_ACTIVE: "{session}",
     Metric.SESSION_DURATION: "s",
+    Metric.SYSTEM_CPU_LOGICAL: "{cpu}",
+    Metric.SYSTEM_CPU_TIME: "s",
+    Metric.SYSTEM_CPU_UTILIZATION: "1",
+    Metric.SYSTEM_DISK_IO: "By",
+    Metric.SYSTEM_DISK_OPERATIONS: "{operation}",
+    Metric.SYSTEM_FILESYSTEM_USAGE: "By",
+    Metric.SYSTEM_FILESYSTEM_UTILIZATION: "1",
+    Metric.SYSTEM_MEMORY_LIMIT: "By",
+    Metric.SYSTEM_MEMORY_USAGE: "By",
+    Metric.SYSTEM_MEMORY_UTILIZATION: "1",
+    Metric.SYSTEM_NETWORK_DROPPED: "{packet}",
+    Metric.SYSTEM_NETWORK_ERRORS: "{error}",
+    Metric.SYSTEM_NETWORK_IO: "By",
+    Metric.SYSTEM_NETWORK_PACKETS: "{packet}",
+    Metric.SYSTEM_PROCESSES: "{process}",
     Metric.TELEMETRY_DELIVERED: "{record}",
     Metric.TELEMETRY_DROPPED: "{record}",
     Metric.TELEMETRY_EMITTED: "{record}",
@@ -159,3 +225,77 @@ DESCRIPTIONS: dict[Metric, str] = {
 
 #: The release of the semantic conventions that the names follow.
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.43.0"
+
+_DIRECTIONS = (Attribute.SYSTEM_DEVICE, Attribute.DISK_IO_DIRECTION)
+_INTERFACES = (Attribute.NETWORK_INTERFACE_NAME, Attribute.NETWORK_IO_DIRECTION)
+_FILE_SYSTEM = (Attribute.SYSTEM_FILESYSTEM_MOUNTPOINT, Attribute.SYSTEM_FILESYSTEM_STATE)
+_OPERATION = (
+    *(Attribute.DB_SYSTEM_NAME, Attribute.DB_NAMESPACE, Attribute.DB_OPERATION_NAME, Attribute.DB_COLLECTION_NAME),
+    *(Attribute.DB_QUERY_SUMMARY, Attribute.DB_STATUS_CODE, Attribute.ERROR_TYPE),
+    *(Attribute.SERVER_ADDRESS, Attribute.SERVER_PORT),
+)
+_REQUEST = (
+    *(Attribute.HTTP_METHOD, Attribute.HTTP_ROUTE, Attribute.HTTP_STATUS, Attribute.ERROR_TYPE),
+    *(Attribute.URL_SCHEME, Attribute.NETWORK_PROTOCOL_VERSION),
+)
+_RUN = (Attribute.RUN_TYPE, Attribute.RUN_TRIGGER, Attribute.RUN_OUTCOME, Attribute.APP_SCREEN_NAME)
+
+#: The attributes that a metric may have; one that is not listed has none.
+METRIC_ATTRIBUTES: dict[Metric, tuple[Attribute, ...]] = {
+    Metric.BUSINESS_EVENTS: (Attribute.BUSINESS_EVENT_NAME,),
+    Metric.CACHE_REQUESTS: (Attribute.CACHE_OUTCOME,),
+    Metric.CPYTHON_GC_COLLECTED: (Attribute.CPYTHON_GC_GENERATION,),
+    Metric.CPYTHON_GC_COLLECTIONS: (Attribute.CPYTHON_GC_GENERATION,),
+    Metric.CPYTHON_GC_UNCOLLECTABLE: (Attribute.CPYTHON_GC_GENERATION,),
+    Metric.DB_CONNECTION_COUNT: (Attribute.DB_POOL_NAME, Attribute.DB_CONNECTION_STATE),
+    **{
+        metric: (Attribute.DB_POOL_NAME,)
+        for metric in Metric
+        if metric.startswith("db.client.connection.") and metric is not Metric.DB_CONNECTION_COUNT
+    },
+    Metric.DB_OPERATION_DURATION: _OPERATION,
+    Metric.HTTP_SERVER_DURATION: _REQUEST,
+    Metric.MEMORY_GROWTH: (Attribute.MEMORY_HOLDER,),
+    Metric.PROCESS_CPU_TIME: (Attribute.CPU_MODE,),
+    Metric.RUN_ACTIVE: (Attribute.RUN_TYPE,),
+    Metric.RUN_DURATION: (*_RUN, Attribute.ERROR_TYPE),
+    Metric.SYSTEM_CPU_TIME: (Attribute.CPU_MODE,),
+    Metric.SYSTEM_DISK_IO: _DIRECTIONS,
+    Metric.SYSTEM_DISK_OPERATIONS: _DIRECTIONS,
+    Metric.SYSTEM_FILESYSTEM_USAGE: _FILE_SYSTEM,
+    Metric.SYSTEM_FILESYSTEM_UTILIZATION: _FILE_SYSTEM,
+    Metric.SYSTEM_MEMORY_USAGE: (Attribute.SYSTEM_MEMORY_STATE,),
+    Metric.SYSTEM_MEMORY_UTILIZATION: (Attribute.SYSTEM_MEMORY_STATE,),
+    Metric.SYSTEM_NETWORK_DROPPED: _INTERFACES,
+    Metric.SYSTEM_NETWORK_ERRORS: _INTERFACES,
+    Metric.SYSTEM_NETWORK_IO: _INTERFACES,
+    Metric.SYSTEM_NETWORK_PACKETS: _INTERFACES,
+    Metric.TELEMETRY_DELIVERED: (Attribute.TELEMETRY_SIGNAL,),
+    Metric.TELEMETRY_DROPPED: (Attribute.TELEMETRY_SIGNAL, Attribute.TELEMETRY_REASON),
+    Metric.TELEMETRY_EMITTED: (Attribute.TELEMETRY_SIGNAL,),
+    Metric.TELEMETRY_QUEUED: (Attribute.TELEMETRY_SIGNAL,),
+    Metric.TELEMETRY_SPOOLED: (Attribute.TELEMETRY_SIGNAL,),
+}
+
+#: The values that an attribute of a metric may have, where they can be listed.
+ALLOWED_VALUES: dict[Attribute, frozenset[str | int]] = {
+    Attribute.CACHE_OUTCOME: frozenset({"hit", "miss"}),
+    Attribute.CPU_MODE: frozenset(
+        {"user", "system", "nice", "idle", "iowait", "interrupt", "steal", "kernel"}  # the conventions' own
+    ),
+    Attribute.CPYTHON_GC_GENERATION: frozenset({0, 1, 2}),
+    Attribute.DB_CONNECTION_STATE: frozenset({"idle", "used"}),
+    Attribute.DISK_IO_DIRECTION: frozenset({"read", "write"}),
+    Attribute.HTTP_METHOD: frozenset(
+        {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE", "_OTHER"}
+    ),
+    Attribute.MEMORY_HOLDER: frozenset({"session_state", "cache", "uploads", "media"}),
+    Attribute.NETWORK_IO_DIRECTION: frozenset({"receive", "transmit"}),
+    Attribute.RUN_OUTCOME: frozenset({"success", "rerun", "stopped", "error", "compile_error"}),
+    Attribute.RUN_TRIGGER: frozenset({"connect", "widget", "rerun", "page", "timer", "source", "other"}),
+    Attribute.RUN_TYPE: frozenset({"full", "fragment"}),
+    Attribute.SYSTEM_FILESYSTEM_STATE: frozenset({"used", "free", "reserved"}),
+    Attribute.SYSTEM_MEMORY_STATE: frozenset({"used", "free"}),
+    Attribute.TELEMETRY_REASON: frozenset(reason.value for reason in DropReason),
+    Attribute.TELEMETRY_SIGNAL: frozenset(signal.value for signal in Signal),
+}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
     from otel.encoding import OtlpEncoder
-    from otel.sdk import OwnMeterProvider, OwnTracerProvider, SpanTap
+    from otel.sdk import OwnMeterProvider, OwnTracerProvider, ScrapeReader, SpanTap
 
 _logger = logging.getLogger("otel.export.providers")
 
@@ -51,6 +51,7 @@ class Telemetry:
     destination: Destination | None = None
     _collector: Collector | None = None
     _own: _Own | None = None
+    _scrape: ScrapeReader | None = None
     _undo: ExitStack = field(default_factory=ExitStack)
     _ended: bool = False
 
@@ -66,6 +67,15 @@ class Telemetry:
         if committed and isinstance(self.destination, Flushable):
             sent = self.destination.flush(_left(deadline_s))
         return collected and committed and sent
+
+    def read_metrics(self, timeout_s: float) -> Any:
+        """Collect for a scrape: the SDK's `MetricsData`, redacted; None where there is nothing or nobody can read."""
+        if self._scrape is None:
+            return None
+        from otel.encoding import clean_metrics
+
+        data = self._scrape.read(timeout_s)
+        return None if data is None else clean_metrics(data)
 
     def shutdown(self, timeout_s: float) -> bool:
         """Commit what is left and end every thread, in `timeout_s` seconds; False when something had not ended by then.
@@ -95,6 +105,8 @@ class Telemetry:
             self.pipeline.begin_in_child()
         if isinstance(self.destination, ForkAware):
             self.destination.begin_in_child()
+        if self._scrape is not None:
+            self._scrape.begin_in_child()
         if self._collector is not None:
             self._collector.begin_in_child()
 
@@ -200,10 +212,21 @@ def _build(config: TelemetryConfig, telemetry: Telemetry, wanted: frozenset[Sign
         telemetry._undo.callback(api_globals.METRICS.take(own.meters))
     else:
         telemetry.meter_provider = foreign_meters
+    _attach_scrape(telemetry)
     telemetry.ledger.observe(telemetry.meter_provider.get_meter("streamlit-extension"))
     if telemetry._collector is not None:
         telemetry._collector.start()
     _build_logs(telemetry, foreign_loggers, pipeline if Signal.LOGS in wanted else None)
+
+
+def _attach_scrape(telemetry: Telemetry) -> None:
+    from otel.sdk import ScrapeReader, attach_reader
+
+    reader = ScrapeReader()
+    detach = attach_reader(telemetry.meter_provider, reader)
+    if detach is not None:
+        telemetry._scrape = reader
+        telemetry._undo.callback(detach)
 
 
 def _build_logs(telemetry: Telemetry, foreign: Any | None, pipeline: Pipeline | None) -> None:

@@ -128,6 +128,50 @@ class PipelineReader(MetricReader):
         """Nothing is kept here."""
 
 
+class ScrapeReader(MetricReader):
+    """Reads when it is asked, cumulative and in explicit buckets, whatever is sent elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(preferred_temporality=_temporalities(Temporality.CUMULATIVE))
+        self._reading = threading.Lock()
+        self._data: MetricsData | None = None
+
+    def read(self, timeout_s: float) -> MetricsData | None:
+        """Collect now, with a time limit for callbacks in seconds; None where there is nothing. One caller at a time."""
+        with self._reading:
+            self._data = None
+            self.collect(timeout_millis=1000 * timeout_s)
+            data, self._data = self._data, None
+            return data
+
+    def begin_in_child(self) -> None:
+        """In a forked child: a lock that nobody holds."""
+        self._reading = threading.Lock()
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+        self._data = metrics_data
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Nothing is kept here."""
+
+
+def attach_reader(provider: Any, reader: MetricReader) -> Callable[[], None] | None:
+    """Let a reader read from a provider of the SDK's, ours or somebody else's.
+
+    Returns what ends it; None where the provider can't be read.
+    """
+    try:
+        provider.add_metric_reader(reader)
+    except Exception:
+        return None
+
+    def detach() -> None:
+        with suppress(Exception):
+            provider.remove_metric_reader(reader)
+
+    return detach
+
+
 #: None is the SDK's default, explicit buckets with each instrument's own advice for their bounds.
 _AGGREGATIONS: Final[dict[HistogramAggregation, dict[type, Aggregation] | None]] = {
     HistogramAggregation.EXPLICIT: None,

@@ -1,0 +1,242 @@
+"""The snapshot of everything that is measured: frozen values. Percentages are 0-100, durations milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from streamlit_extension.monitoring.growth import Growth
+
+
+@dataclass(frozen=True, slots=True)
+class FastTick:
+    """What is cheap to read: of the container or the machine, and of this process.
+
+    `cpu_percent` is None until there are two readings. `descriptors` and `threads` are None where the platform does not
+    tell. `at_s` is monotonic.
+    """
+
+    at_s: float
+    cpu_percent: float | None
+    memory_used_bytes: int
+    memory_limit_bytes: int
+    descriptors: int | None
+    threads: int | None
+    process_cpu_s: float | None
+    process_resident_bytes: int | None
+    process_virtual_bytes: int | None
+
+    @property
+    def memory_percent(self) -> float:
+        """Share of the memory that may be used, 0-100."""
+        return min(100.0, 100.0 * self.memory_used_bytes / self.memory_limit_bytes) if self.memory_limit_bytes else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Bytes and operations (packets) in each direction since the machine's start; a network's errors and drops."""
+
+    in_bytes: int = 0
+    out_bytes: int = 0
+    in_count: int = 0
+    out_count: int = 0
+    in_errors: int = 0
+    out_errors: int = 0
+    in_dropped: int = 0
+    out_dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUsage:
+    """The file system that holds the data folder, in bytes; `reserved` is what only the superuser may fill."""
+
+    used_bytes: int = 0
+    free_bytes: int = 0
+    total_bytes: int = 0
+    mountpoint: str = ""
+
+    @property
+    def percent(self) -> float:
+        """Share of what may be used, 0-100."""
+        usable = self.used_bytes + self.free_bytes
+        return 100.0 * self.used_bytes / usable if usable else 0.0
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What only the superuser may fill."""
+        return max(0, self.total_bytes - self.used_bytes - self.free_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class SlowTick:
+    """What is read once a minute at most. `processes` is None where the platform does not tell. `at_s` is monotonic."""
+
+    at_s: float
+    disk: DiskUsage = DiskUsage()
+    processes: int | None = None
+    disks: Mapping[str, Transfer] = field(default_factory=dict)
+    networks: Mapping[str, Transfer] = field(default_factory=dict)
+    cpu_times_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMetrics:
+    """Of the container where it has limits, else of the machine; and of this process.
+
+    `network_*` and `disk_*` bytes are totals since the machine's start.
+    """
+
+    cpu_percent: float
+    memory_percent: float
+    memory_used_bytes: int
+    memory_limit_bytes: int
+    disk_percent: float
+    disk_used_bytes: int
+    disk_total_bytes: int
+    disk_read_bytes: int
+    disk_written_bytes: int
+    network_received_bytes: int
+    network_sent_bytes: int
+    process_count: int | None
+    open_descriptors: int | None
+    descriptor_limit: int | None
+    threads: int | None
+    process_resident_bytes: int | None
+
+    @property
+    def descriptor_percent(self) -> float | None:
+        """Share of the descriptors that this process may open, 0-100; None where there is no limit."""
+        if self.open_descriptors is None or not self.descriptor_limit:
+            return None
+        return 100.0 * self.open_descriptors / self.descriptor_limit
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTimes:
+    """Runs or requests of the last five minutes; times are None while there were none.
+
+    Quantiles are within 1 % of the exact ones. `slowest_trace_id` and `failed_trace_id` are examples.
+    """
+
+    count: int = 0
+    failures: int = 0
+    error_percent: float | None = None
+    per_s: float = 0.0
+    mean_ms: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    max_ms: float | None = None
+    slowest_trace_id: str | None = None
+    failed_trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """The connection pools of one database together; `max` is None where there is no limit."""
+
+    name: str
+    active: int
+    idle: int
+    max: int | None
+
+    @property
+    def percent(self) -> float | None:
+        """Share of the maximum that is in use, 0-100."""
+        return 100.0 * self.active / self.max if self.max else None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """Streamlit's caches since the start; None where nothing is cached yet or this Streamlit does not tell."""
+
+    hits: int | None = None
+    misses: int | None = None
+    evictions: int | None = None
+
+    @property
+    def hit_percent(self) -> float | None:
+        """Share of look-ups that found something, 0-100; None before the first one."""
+        looked_up = (self.hits or 0) + (self.misses or 0)
+        return 100.0 * (self.hits or 0) / looked_up if looked_up else None
+
+
+class Holder(StrEnum):
+    """What holds memory in a Streamlit application (`streamlit.memory.holder`)."""
+
+    SESSION_STATE = "session_state"
+    CACHE = "cache"
+    UPLOADS = "uploads"
+    MEDIA = "media"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMemory:
+    """What one holder holds, in bytes (None: not known yet), and how it grows."""
+
+    bytes: int | None = None
+    growth: Growth = Growth.UNKNOWN
+    growth_bytes_per_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationMetrics:
+    """Of the application: script runs are what its users wait for, requests those to its own HTTP routes.
+
+    `largest_sessions` holds session ids with their bytes, the largest first.
+    """
+
+    runs: ResponseTimes
+    requests: ResponseTimes
+    error_percent: float | None
+    pools: tuple[PoolStatistics, ...]
+    cache: CacheUse
+    active_sessions: int | None
+    running_scripts: int
+    memory: Mapping[Holder, HeldMemory]
+    largest_sessions: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventRate:
+    """How often one business event happened: since the start, and an hour at the pace of the last hour."""
+
+    total: int = 0
+    per_hour: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engagement:
+    """What users did in the last hour.
+
+    `active_users` is how many sessions ran something; `reruns_per_session` and `session_length_s` are means of those;
+    `pages` counts runs by the page's name, the most visited first.
+    """
+
+    active_users: int = 0
+    reruns_per_session: float = 0.0
+    session_length_s: float = 0.0
+    pages: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BusinessMetrics:
+    """Of the business: rates of the events that mean it, and every event by name."""
+
+    client_creation: EventRate
+    project_completion: EventRate
+    task_throughput: EventRate
+    engagement: Engagement
+    events: Mapping[str, EventRate]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSnapshot:
+    """Everything that is measured, at one time."""
+
+    taken_at: datetime
+    system: SystemMetrics
+    application: ApplicationMetrics
+    business: BusinessMetrics
