@@ -220,7 +220,7 @@ def _explicit(point: Any) -> Iterator[Sample]:
 
 
 def _exponential(point: Any) -> Iterator[Sample]:
-    """An exponential histogram has bounds that change as it grows; those at powers of two are among them at any scale."""
+    """Bounds of an exponential histogram change as it grows; powers of two are among them at any scale."""
     bounds, counts = power_of_two_buckets(
         point.scale,
         point.zero_count + sum(point.negative.bucket_counts),

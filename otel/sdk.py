@@ -137,7 +137,7 @@ class ScrapeReader(MetricReader):
         self._data: MetricsData | None = None
 
     def read(self, timeout_s: float) -> MetricsData | None:
-        """Collect now, with a time limit for callbacks in seconds; None where there is nothing. One caller at a time."""
+        """Collect now, with a time limit in seconds; None where there is nothing. One caller at a time."""
         with self._reading:
             self._data = None
             self.collect(timeout_millis=1000 * timeout_s)

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeGuard
 
 import psutil
 
@@ -46,6 +47,15 @@ def memory(root: Path = Path("/"), *, contained: bool = True) -> Memory:
     found = (_cgroup_v2(root) or _cgroup_v1(root)) if contained else None
     if found is not None and found.limit_bytes < _machine_bytes():
         return found
+    return _machine_memory()
+
+
+def _machine_memory() -> Memory:
+    """As `psutil.virtual_memory()`, at a fifth of its price on Linux: two lines of the file instead of all."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = _read("/proc/meminfo")
+        total, available = (int(text[text.index(key) :].split(None, 2)[1]) for key in (b"MemTotal:", b"MemAvailable:"))
+        return Memory(1024 * (total - available), 1024 * total)
     machine = psutil.virtual_memory()
     return Memory(machine.total - machine.available, machine.total)
 
@@ -69,7 +79,7 @@ def has_control_group(root: Path = Path("/")) -> bool:
 def _cgroup_v2(root: Path) -> Memory | None:
     folder = f"{root}/sys/fs/cgroup"
     limit = _number(f"{folder}/memory.max")  # "max" is no number
-    if limit is None:
+    if not _is_limit(limit):
         return None
     used = _number(f"{folder}/memory.current")
     return _working_set(used, limit, _stat(f"{folder}/memory.stat", b"inactive_file"))
@@ -78,14 +88,18 @@ def _cgroup_v2(root: Path) -> Memory | None:
 def _cgroup_v1(root: Path) -> Memory | None:
     folder = f"{root}/sys/fs/cgroup/memory"
     limit = _number(f"{folder}/memory.limit_in_bytes")
-    if limit is None:
+    if not _is_limit(limit):
         return None
     used = _number(f"{folder}/memory.usage_in_bytes")
     return _working_set(used, limit, _stat(f"{folder}/memory.stat", b"total_inactive_file"))
 
 
-def _working_set(used: int | None, limit: int | None, inactive_file: int | None) -> Memory | None:
-    if used is None or limit is None or not 0 < limit < _NO_LIMIT_BYTES:
+def _is_limit(limit: int | None) -> TypeGuard[int]:
+    return limit is not None and 0 < limit < _NO_LIMIT_BYTES
+
+
+def _working_set(used: int | None, limit: int, inactive_file: int | None) -> Memory | None:
+    if used is None:
         return None
     return Memory(max(0, used - (inactive_file or 0)), limit)
 
@@ -119,10 +133,10 @@ def _stat(file: str, key: bytes) -> int | None:
     return None
 
 
-def cpu_limit(root: Path = Path("/"), *, contained: bool = True) -> float:
+def cpu_limit(root: Path = Path("/")) -> float:
     """How many CPUs this process may use: the container's quota, else its affinity."""
     cpus = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    quota = _cpu_quota(root) if contained else None
+    quota = _cpu_quota(root)
     return min(cpus, quota) if quota else cpus
 
 
@@ -135,7 +149,7 @@ def _cpu_quota(root: Path) -> float | None:
         quota_us, period_us = (None if quota == b"max" else int(quota)), int(period)
     except (OSError, ValueError):
         quota_us = _number(f"{folder}/cpu/cpu.cfs_quota_us")
-        period_us = None if quota_us is None else _number(f"{folder}/cpu/cpu.cfs_period_us")
+        period_us = _number(f"{folder}/cpu/cpu.cfs_period_us") if quota_us and quota_us > 0 else None
     return quota_us / period_us if quota_us and period_us and min(quota_us, period_us) > 0 else None
 
 
@@ -159,27 +173,31 @@ class CpuMeter:
             now_s = time.monotonic()
             if self._last is not None and now_s - self._last[0] < CPU_WINDOW_S:
                 return self._percent
-            last, self._last = self._last, (now_s, self._used_s())
+            used_s, cpus = self._used()
+            last, self._last = self._last, (now_s, used_s)
             if last is not None:
-                share = (self._last[1] - last[1]) / ((now_s - last[0]) * self._cpus())
+                share = (used_s - last[1]) / ((now_s - last[0]) * cpus)
                 self._percent = max(0.0, min(100.0, 100.0 * share))
             return self._percent
 
-    def _used_s(self) -> float:
-        used = _cgroup_cpu_s(self.root) if self._limited() else None
-        if used is not None:
-            return used
-        times = psutil.cpu_times()
+    def _used(self) -> tuple[float, float]:
+        """CPU seconds so far, and how many CPUs they are a share of."""
+        if self.contained and _cpu_quota(self.root):
+            used_s = _cgroup_cpu_s(self.root)
+            if used_s is not None:
+                return used_s, cpu_limit(self.root)
+        return _machine_cpu_s(), float(os.cpu_count() or 1)
+
+
+def _machine_cpu_s() -> float:
+    """CPU seconds that all CPUs together have worked, as `psutil.cpu_times()` has them; on Linux from one line."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        user, nice, kernel, _idle, _iowait, irq, softirq, steal = _read("/proc/stat").split(b"\n", 1)[0].split()[1:9]
         # A guest's time is within `user` and `nice` already.
-        return float(sum(times) - sum(getattr(times, name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice")))
-
-    def _cpus(self) -> float:
-        if self._limited() and _cgroup_cpu_s(self.root) is not None:
-            return cpu_limit(self.root)
-        return float(psutil.cpu_count() or 1)
-
-    def _limited(self) -> bool:
-        return self.contained and bool(_cpu_quota(self.root))
+        return sum(map(int, (user, nice, kernel, irq, softirq, steal))) / os.sysconf("SC_CLK_TCK")
+    times = psutil.cpu_times()
+    idle = sum(getattr(times, name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice"))
+    return float(sum(times) - idle)
 
 
 def _cgroup_cpu_s(root: Path) -> float | None:
