@@ -106,7 +106,6 @@ class Metric(StrEnum):
     MEMORY_SESSION_STATE = "streamlit.memory.session_state"
     MEMORY_UPLOADS = "streamlit.memory.uploads"
     PROCESS_CPU_TIME = "process.cpu.time"
-    PROCESS_CPU_UTILIZATION = "process.cpu.utilization"
     PROCESS_FILE_DESCRIPTORS = "process.unix.file_descriptor.count"
     PROCESS_FILE_DESCRIPTOR_LIMIT = "process.unix.file_descriptor.limit"  # own, beside the conventions' count
     PROCESS_MEMORY_USAGE = "process.memory.usage"
@@ -163,7 +162,6 @@ UNITS: dict[Metric, str] = {
     Metric.MEMORY_SESSION_STATE: "By",
     Metric.MEMORY_UPLOADS: "By",
     Metric.PROCESS_CPU_TIME: "s",
-    Metric.PROCESS_CPU_UTILIZATION: "1",
     Metric.PROCESS_FILE_DESCRIPTORS: "{file_descriptor}",
     Metric.PROCESS_FILE_DESCRIPTOR_LIMIT: "{file_descriptor}",
     Metric.PROCESS_MEMORY_USAGE: "By",

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics, trace
 
-from otel import api_globals
+from otel import api_globals, installed
 from otel.collector import Collector
 from otel.config import TelemetryConfig
 from otel.destinations import Closable, Flushable, ForkAware, destination_of
-from otel.forks import watch_forks
 from otel.ledger import Ledger
 from otel.pipeline import Pipeline
 from otel.records import Destination, LogSink, Signal
@@ -92,8 +91,8 @@ class Telemetry:
 
     def uninstall(self) -> None:
         """Put the process-wide providers back as they were before `install`; `shutdown` comes first."""
-        if _current is self:
-            _set_installed(None)
+        if installed.current() is self:
+            installed.put(None)
         self._undo.close()
 
     def begin_in_child(self) -> None:
@@ -158,9 +157,9 @@ def install(
     wanted: frozenset[Signal] = getattr(destination, "signals", frozenset(Signal))
     telemetry = Telemetry(trace.get_tracer_provider(), metrics.get_meter_provider(), None, ledger, None, destination)
     _build(config, telemetry, wanted)
-    if _current is not None:
+    if installed.current() is not None:
         _logger.warning("telemetry was installed twice in this process", extra={"event": "telemetry.installed_twice"})
-    _set_installed(telemetry)
+    installed.put(telemetry)
     return telemetry
 
 
@@ -239,6 +238,16 @@ def _build_logs(telemetry: Telemetry, foreign: Any | None, pipeline: Pipeline | 
         telemetry._undo.callback(api_globals.LOGS.take(FactLoggerProvider(pipeline.put_log)))
 
 
+def make_scraped_meters(config: TelemetryConfig) -> tuple[metrics.MeterProvider, Callable[[float], Any]]:
+    """A meter provider of its own that nobody but the caller reads, and what reads it (seconds → `MetricsData`)."""
+    from otel.sdk import ScrapeReader, attach_reader
+
+    provider, _ = make_meter_provider(config, make_resource(config), None)
+    reader = ScrapeReader()
+    attach_reader(provider, reader)
+    return provider, reader.read
+
+
 # -- the SDK's parts ------------------------------------------------------------------------------------------------
 
 
@@ -309,36 +318,6 @@ def make_meter_provider(
         timeout_s=config.metric_timeout_s,
     )
     return provider, collect
-
-
-# -- forks ----------------------------------------------------------------------------------------------------------
-
-_current: Telemetry | None = None
-
-
-def _set_installed(telemetry: Telemetry | None) -> None:
-    global _current  # noqa: PLW0603 - one telemetry for the process, as its providers are
-    _current = telemetry
-    watch_forks(_begin_in_child, _end_in_child)
-
-
-def _begin_in_child() -> None:
-    if _current is None:
-        return
-    try:
-        _current.begin_in_child()
-    except Exception as error:
-        _logger.warning(
-            "telemetry does not work in a forked child: %s",
-            type(error).__name__,
-            extra={"event": "telemetry.internal_error"},
-        )
-
-
-def _end_in_child(timeout_s: float) -> None:
-    """What a child has made is committed, and sent if that is quick; else its parent takes it over."""
-    if _current is not None:
-        _current.shutdown(timeout_s)
 
 
 def _left(deadline_s: float) -> float:

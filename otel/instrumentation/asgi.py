@@ -27,6 +27,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+#: Takes a request's duration in seconds, whether it failed (5xx), and its trace id (32 hex digits).
+OnRequest = Callable[[float, bool, str | None], None]
+
 _SCOPE = "otel.instrumentation.asgi"
 #: Methods that are told by name (RFC 9110 and RFC 5789, as the semantic conventions list them, and RFC 10008's QUERY).
 _METHODS = frozenset(["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"])
@@ -45,6 +48,7 @@ class HttpTelemetry:
         tracer_provider, meter_provider: by default the API's global ones.
         trust_inbound_context: continue the caller's trace; by default a request begins a trace of its own, which is
             linked to the caller's.
+        on_request: is told of each request when it has ended.
     """
 
     def __init__(
@@ -54,7 +58,9 @@ class HttpTelemetry:
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         trust_inbound_context: bool = False,
+        on_request: OnRequest | None = None,
     ) -> None:
+        self._on_request = on_request
         self._app = app
         self._trusts = trust_inbound_context
         self._routes: set[str] = set()
@@ -130,6 +136,10 @@ class HttpTelemetry:
             self._routes.add(template)
             attributes[Attribute.HTTP_ROUTE.value] = template
         self._duration.record(took_s, attributes, trace.set_span_in_context(span, Context()))
+        if self._on_request is not None:
+            context = span.get_span_context()
+            trace_id = format(context.trace_id, "032x") if context.is_valid else None
+            self._on_request(took_s, Attribute.ERROR_TYPE.value in outcome, trace_id)
 
 
 class _Request:

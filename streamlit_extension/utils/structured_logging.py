@@ -11,7 +11,7 @@ from typing import Any
 from otel.plain import text_of, tidy
 from streamlit_extension.logs import owasp
 from streamlit_extension.logs import setup as _setup
-from streamlit_extension.logs.business import BusinessEvents
+from streamlit_extension.logs.business import BusinessEvents, business_events
 from streamlit_extension.logs.correlation import correlation, current_ids, new_ids
 from streamlit_extension.logs.entry import FIELDS, IDS, make_entry
 from streamlit_extension.logs.formats import LogFormat
@@ -102,7 +102,7 @@ class StructuredLogger:
         name = text_of(event)[:128]
         try:
             if self._business is None:
-                self._business = _business_events()
+                self._business = business_events()
             if not self._business.count(name):
                 self._tell_once("business_event.too_many", "further names of business events are counted as 'other'")
         except Exception as error:
@@ -206,14 +206,6 @@ _HASHED = (str, LogLevel)
 _INFO, _WARNING = NAMED["INFO"], NAMED["WARNING"]
 _RECORD = logging.LogRecord
 _internal = logging.getLogger("streamlit_extension.logs")
-_shared: list[BusinessEvents] = []
-
-
-def _business_events() -> BusinessEvents:
-    """The process's counter: the bound on names holds for all loggers together."""
-    if not _shared:
-        _shared.append(BusinessEvents())
-    return _shared[0]
 
 
 def _error(given: Any) -> BaseException | None:

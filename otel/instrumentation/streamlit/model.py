@@ -73,7 +73,7 @@ class ScriptRun:
     """One finished run of the script or of fragments of it.
 
     `duration_s` is in seconds, `error_type` the class name of the first uncaught exception. `page_script_hash` is
-    Streamlit's own id of the page, `screen` the page's name.
+    Streamlit's own id of the page, `screen` the page's name, `trace_id` (32 hex digits) of its trace, if it has one.
     """
 
     session_id: str
@@ -84,6 +84,7 @@ class ScriptRun:
     error_type: str | None = None
     trigger: RunTrigger = RunTrigger.OTHER
     screen: str = ""
+    trace_id: str | None = None
 
 
 @dataclass(slots=True)

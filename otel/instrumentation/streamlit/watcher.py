@@ -206,10 +206,9 @@ class RunWatcher:
                 return
             run.ended = True
         start = run.start
-        duration_s = time.perf_counter() - run.started_s
-        fact = ScriptRun(
-            start.session_id, page, start.fragment_ids, outcome, duration_s, run.error_type, run.trigger, screen
-        )
+        ids = (start.session_id, page, start.fragment_ids)
+        duration_s, trace_id = time.perf_counter() - run.started_s, getattr(run.handle, "trace_id", None)
+        fact = ScriptRun(*ids, outcome, duration_s, run.error_type, run.trigger, screen, trace_id)
         if run.tracer is not None and run.handle is not None:
             with contained("a run's telemetry could not be ended"):
                 run.tracer.run_finished(run.handle, fact)
