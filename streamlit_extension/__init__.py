@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from streamlit_extension.endpoints.health import HealthCheckEndpoint
     from streamlit_extension.health.checker import ComponentChecker
     from streamlit_extension.health.model import HealthResponse, HealthStatus
+    from streamlit_extension.monitoring.track import track
     from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler, ShutdownPhase
     from streamlit_extension.utils.monitoring import THRESHOLDS, AlertManager
     from streamlit_extension.utils.structured_logging import LogFormat, LogLevel, StructuredLogger
@@ -36,6 +37,7 @@ _HOMES = {
     "create_app": "streamlit_extension.app",
     "current_trace_id": "otel.trace_context",
     "protect_engine": "streamlit_extension.alerts.engine_breaker",
+    "track": "streamlit_extension.monitoring.track",
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "create_app",
     "current_trace_id",
     "protect_engine",
+    "track",
 ]
 
 

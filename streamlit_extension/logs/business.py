@@ -36,15 +36,15 @@ class EventPace:
         self._totals: dict[str, int] = {}
         self._slots: deque[tuple[int, dict[str, int]]] = deque(maxlen=SLOTS)
 
-    def add(self, name: str) -> None:
-        """Count one."""
+    def add(self, name: str, times: int = 1) -> None:
+        """Count one, or some."""
         number = int(self._clock() // SLOT_S)
         with self._lock:
-            self._totals[name] = self._totals.get(name, 0) + 1
+            self._totals[name] = self._totals.get(name, 0) + times
             if not self._slots or self._slots[-1][0] != number:
                 self._slots.append((number, {}))
             counts = self._slots[-1][1]
-            counts[name] = counts.get(name, 0) + 1
+            counts[name] = counts.get(name, 0) + times
 
     def read(self) -> Mapping[str, tuple[int, float]]:
         """Name → how many there were, and how many an hour at the last hour's pace (of what there is of it)."""
@@ -79,7 +79,7 @@ class BusinessEvents:
         self.pace = pace or EventPace()
 
     def count(self, name: str, times: int = 1) -> bool:
-        """Count an event; False when it is the first that is counted as `other`, which is worth a warning.
+        """Count an event `times` times; False for the first that is counted as `other`, which is worth a warning.
 
         What code does that shall leave no telemetry (the health canary's runs) is not counted.
         """
@@ -96,8 +96,7 @@ class BusinessEvents:
                 first_other = True
         counted = name if known else OTHER
         self._counter.add(times, {Attribute.BUSINESS_EVENT_NAME.value: counted})
-        for _ in range(times):
-            self.pace.add(counted)
+        self.pace.add(counted, times)
         return not first_other
 
 
