@@ -36,6 +36,7 @@ from streamlit_extension.lifecycle import (
 from streamlit_extension.liveness import runtime_problem
 from streamlit_extension.logs.setup import LoggingConfiguration
 from streamlit_extension.logs.wiring import know_secrets, log_as_set
+from streamlit_extension.monitoring.wiring import activity, process_export, start_monitoring
 from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings
 from streamlit_extension.streamlit_options import prefixes_below_base
@@ -103,8 +104,10 @@ class ObservableApp:
             Entitlement(self._current_token, self._listeners.on_loopback, Audience(settings.health_details)),
             prefixes=(settings.path_prefix,),
             details=settings.management_port is None,
+            scraper=process_export().scraper,
         )
-        self.gate = Gate(HttpTelemetry(inner, trust_inbound_context=settings.trust_inbound_context), routes)
+        trusts, on_request = settings.trust_inbound_context, activity().on_request
+        self.gate = Gate(HttpTelemetry(inner, trust_inbound_context=trusts, on_request=on_request), routes)
         self._handle_health = routes.handle
         self.service.set_liveness(self._liveness_problem)
         watch_libraries()
@@ -179,6 +182,7 @@ class ObservableApp:
         self.telemetry = start_telemetry(settings, data_dir, self.shutdown)
         stack.callback(self.telemetry.close)
         instrument_streamlit(stack)
+        start_monitoring(stack, data_dir)
         self._prepare_paths()
         self._token = load_or_make_token(settings, data_dir)
         self._know_secrets()
@@ -266,8 +270,7 @@ class ObservableApp:
         sock = self._management_socket
         own = listeners.Listeners(lambda: listeners.addresses_of([sock]))
         entitlement = Entitlement(self._current_token, own.on_loopback, Audience(self.settings.health_details))
-        routes = HealthRoutes(self.gate.routes.endpoint, entitlement, prefixes=self.gate.routes.prefixes)
-        self._management = ManagementServer(routes, sock)
+        self._management = ManagementServer(self.gate.routes.for_port(entitlement), sock)
         self._management.start()
         stack.push_async_callback(self._management.stop)
 

@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from otel.scrape import Scraper
 from streamlit_extension.endpoints.entitlement import Entitlement
+from streamlit_extension.endpoints.metrics import MetricsRoute
 from streamlit_extension.health import report
 from streamlit_extension.health.checker import ComponentChecker
 from streamlit_extension.health.default import DEFAULT_SERVICE
@@ -140,20 +142,30 @@ class HealthRoutes:
         endpoint: gives the answers.
         entitlement: decides who sees details.
         prefixes: path prefixes under which the paths are answered.
-        details: whether this port answers `/health/detailed`; False once a management port does (404 here).
+        details: whether this port answers `/health/detailed` and `/metrics`; False once a management port does (404
+            here).
+        scraper: writes what `/metrics` answers; None where that path is none of ours.
     """
 
     endpoint: HealthCheckEndpoint
     entitlement: Entitlement
     prefixes: tuple[str, ...] = ("",)
     details: bool = True
+    scraper: Scraper | None = None
+    _metrics: MetricsRoute | None = field(init=False, default=None)
     _slots: dict[str, _Slot] = field(init=False, default_factory=dict)
     _entitled_slots: dict[str, _Slot] = field(init=False, default_factory=dict)
     _service: HealthService = field(init=False)
 
     def __post_init__(self) -> None:
         self._service = self.endpoint.service
+        if self.scraper is not None:
+            self._metrics = MetricsRoute(self.scraper, self.entitlement, self.prefixes, self.details)
         self.set_prefixes(self.prefixes)
+
+    def for_port(self, entitlement: Entitlement) -> HealthRoutes:
+        """The same answers with details, for a port that has an entitlement of its own."""
+        return HealthRoutes(self.endpoint, entitlement, prefixes=self.prefixes, scraper=self.scraper)
 
     def set_prefixes(self, prefixes: tuple[str, ...]) -> None:
         """Answer below these prefixes from now on."""
@@ -161,6 +173,8 @@ class HealthRoutes:
         paths = health_paths(prefixes)
         self._slots = {path: _Slot(kind) for path, kind in paths.items()}
         self._entitled_slots = {path: _Slot(kind) for path, kind in paths.items() if kind in _GUARDED}
+        if self._metrics is not None:
+            self._metrics.set_prefixes(prefixes)
 
     async def handle(self, scope: Scope, send: Send) -> bool:
         """Answer an `http` scope if it is about health; says whether it was."""
@@ -188,7 +202,9 @@ class HealthRoutes:
         return True
 
     async def _handle_other(self, path: str, scope: Scope, send: Send) -> bool:
-        """Paths below `/health/` that are none of the fixed ones, and those of an application mounted somewhere."""
+        """The scrape, paths below `/health/` that are none of the fixed ones, and those of an application mounted."""
+        if self._metrics is not None and await self._metrics.handle(scope, send):
+            return True
         root_path = scope.get("root_path", "")
         if root_path and path.startswith(root_path + "/") and not path.startswith("/health/"):
             return await self.handle({**scope, "path": path[len(root_path) :], "root_path": ""}, send)
