@@ -59,6 +59,14 @@ FORBIDDEN = {
         "streamlit_extension.runner",
         "streamlit_extension.demo",
     ),
+    "streamlit_extension/monitoring": (
+        "streamlit_extension.endpoints",
+        "streamlit_extension.viewer",
+        "streamlit_extension.app",
+        "streamlit_extension.runner",
+        "streamlit_extension.utils",
+        "streamlit_extension.demo",
+    ),
     "streamlit_extension/settings.py": (
         "streamlit_extension.endpoints",
         "streamlit_extension.health",
@@ -114,7 +122,7 @@ STREAMLIT_INTERNALS: dict[str, tuple[str, ...] | None] = {
 }
 
 #: The rooms that only the composition root may know all of.
-ROOMS = ("endpoints", "health", "utils", "viewer", "alerts")
+ROOMS = ("endpoints", "health", "monitoring", "utils", "viewer", "alerts")
 
 
 def modules(*folders: str) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, func, select, text
 from sqlalchemy.orm import Session
 
+from otel.trace_context import suppressed
 from streamlit_extension.demo.models import Client, Project, ProjectStatus, Task, TaskStatus
 
 #: PostgreSQL's advisory lock that migrations take; any constant does.
@@ -64,7 +65,7 @@ def prepare(url: str) -> None:
     """
     engine = create_engine(url)
     try:
-        with _alone(engine) as connection:
+        with suppressed(), _alone(engine) as connection:  # invented data is no business
             migrate(connection)
             seed(connection)
     finally:

@@ -9,6 +9,8 @@ from enum import StrEnum
 from sqlalchemy import Date, DateTime, ForeignKey, Numeric, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from streamlit_extension import track
+
 
 class ProjectStatus(StrEnum):
     """Where a project stands."""
@@ -72,3 +74,9 @@ class Task(Base):
     hours: Mapped[Decimal] = mapped_column(Numeric(6, 1))
     done_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), index=True)
     project: Mapped[Project] = relationship(back_populates="tasks")
+
+
+# What these rows mean for the business: counted when a transaction has been committed.
+track(Client, created="client.created")
+track(Project, "status", to=ProjectStatus.COMPLETED, event="project.completed")
+track(Task, "status", to=TaskStatus.DONE, event="task.completed")

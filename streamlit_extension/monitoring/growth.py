@@ -64,11 +64,11 @@ def judge(points: Sequence[MemoryPoint], *, least_bytes: float = LEAST_BYTES) ->
     if grown < max(least_bytes, LEAST_SHARE * floors[0]):
         return GrowthVerdict(Growth.STEADY)
     steps = [after - before for before, after in pairwise(floors)]
-    if steps[-1] <= AT_REST * grown:
+    if min(steps[-1], _last_step(parts[-1])) <= AT_REST * grown:
         return GrowthVerdict(Growth.FULL)
     if min(steps) <= 0 or steps[-1] < SUSTAINED * (steps[0] + steps[1]) / 2:
         return GrowthVerdict(Growth.FILLING)
-    if _follows_sessions(parts, floors):
+    if _follows_sessions(parts[0], parts[-1]):
         return GrowthVerdict(Growth.LOAD)
     span_s = points[-1].at_s - points[0].at_s
     return GrowthVerdict(Growth.LEAK, (floors[-1] - floors[1]) / (span_s * (_PARTS - 2) / _PARTS))
@@ -84,12 +84,20 @@ def _parts(points: Sequence[MemoryPoint]) -> list[list[MemoryPoint]]:
     return parts
 
 
-def _follows_sessions(parts: list[list[MemoryPoint]], floors: list[float]) -> bool:
-    """Whether each session holds as much at the end as at the beginning."""
-    first, last = (sum(each.sessions for each in part) / len(part) for part in (parts[0], parts[-1]))
-    if first < 1 or last <= first:
+def _last_step(part: Sequence[MemoryPoint]) -> float:
+    """How much the floor of a part's second half lies above that of its first."""
+    middle = len(part) // 2
+    if not middle:
+        return 0.0
+    return min(each.bytes for each in part[middle:]) - min(each.bytes for each in part[:middle])
+
+
+def _follows_sessions(first: Sequence[MemoryPoint], last: Sequence[MemoryPoint]) -> bool:
+    """Whether there are more sessions than at the beginning, and each holds as much as then."""
+    if max(each.sessions for each in last) <= max(each.sessions for each in first):
         return False
-    return floors[-1] / last <= (1 + LEAST_SHARE) * floors[0] / first
+    before, after = (min(each.bytes / max(1, each.sessions) for each in part) for part in (first, last))
+    return after <= (1 + LEAST_SHARE) * before
 
 
 @dataclass(slots=True)
