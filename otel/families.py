@@ -47,6 +47,8 @@ _UNIT_WORDS: Final = {
     "g": "grams",
 }
 _PER: Final = {"s": "second", "m": "minute", "min": "minute", "h": "hour", "d": "day"}
+#: Powers of two between which floats lie; what is above the last bound is told without one.
+_LEAST_POWER, _GREATEST_POWER = -1073, 1024
 #: A label that tells two scopes apart which have made the same series.
 SCOPE_LABEL: Final = "otel_scope_name"
 
@@ -244,13 +246,13 @@ def power_of_two_buckets(
     for index, count in enumerate(counts, offset + 1):
         if count:
             power = math.ceil(index / 2**scale) if scale >= 0 else index * 2**-scale
+            power = max(_LEAST_POWER, min(_GREATEST_POWER, power))
             found[power] = found.get(power, 0) + count
     if not found:
         return [0.0], [not_positive, 0]
-    powers = range(min(found) - 1, max(found) + 1)
-    usable = [power for power in powers if -1074 < power < 1024]
+    usable = range(max(_LEAST_POWER, min(found) - 1), min(_GREATEST_POWER - 1, max(found)) + 1)
     within = [sum(count for power, count in found.items() if low < power <= high) for low, high in _pairs(usable)]
-    above = sum(count for power, count in found.items() if power > usable[-1])
+    above = found.get(_GREATEST_POWER, 0)
     return [0.0, *(2.0**power for power in usable)], [not_positive, *within, above]
 
 
