@@ -1,4 +1,4 @@
-"""What a tick of the machine's figures costs, beside psutil's calls for the same figures, in CPU time of this thread."""
+"""What a tick of the machine's figures costs, beside psutil's calls for the same, in CPU time of this thread."""
 
 from __future__ import annotations
 

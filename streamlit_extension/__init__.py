@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streamlit_extension.health.model import HealthResponse, HealthStatus
     from streamlit_extension.monitoring.track import track
     from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler, ShutdownPhase
-    from streamlit_extension.utils.monitoring import THRESHOLDS, AlertManager
+    from streamlit_extension.utils.monitoring import THRESHOLDS, AlertManager, MetricsCollector, SystemMonitor
     from streamlit_extension.utils.structured_logging import LogFormat, LogLevel, StructuredLogger
 
 __version__ = "0.1.0"
@@ -31,7 +31,9 @@ _HOMES = {
     "LogFormat": "streamlit_extension.utils.structured_logging",
     "LogLevel": "streamlit_extension.utils.structured_logging",
     "ShutdownPhase": "streamlit_extension.utils.graceful_shutdown",
+    "MetricsCollector": "streamlit_extension.utils.monitoring",
     "StructuredLogger": "streamlit_extension.utils.structured_logging",
+    "SystemMonitor": "streamlit_extension.utils.monitoring",
     "THRESHOLDS": "streamlit_extension.utils.monitoring",
     "circuit_breaker": "streamlit_extension.alerts.breaker",
     "create_app": "streamlit_extension.app",
@@ -50,8 +52,10 @@ __all__ = [
     "HealthStatus",
     "LogFormat",
     "LogLevel",
+    "MetricsCollector",
     "ShutdownPhase",
     "StructuredLogger",
+    "SystemMonitor",
     "circuit_breaker",
     "create_app",
     "current_trace_id",

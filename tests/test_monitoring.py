@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from otel.instrumentation.streamlit import MemorySample, RunOutcome, RunWatcher, ScriptRun
 from streamlit_extension.demo.client import StreamlitClient
 from streamlit_extension.logs.business import EventPace
 from streamlit_extension.monitoring.activity import Activity, MemoryGrowth
 from streamlit_extension.monitoring.machine import Machine
-from streamlit_extension.utils.monitoring import MetricsCollector, MetricsSnapshot, SystemMonitor
+from streamlit_extension.utils.monitoring import AlertManager, MetricsCollector, MetricsSnapshot, SystemMonitor
 from tests.support.backends import free_port
+from tests.support.exposition import parse_openmetrics, parse_text
 from tests.support.server import Answer, Start
+from tests.support.stack import built
 
 
 def collector(pace: EventPace | None = None) -> MetricsCollector:
@@ -61,7 +62,8 @@ def test_metrics_collection() -> None:
     assert runs.p95_ms == pytest.approx(95, rel=0.01)
     assert runs.p99_ms == pytest.approx(99, rel=0.01)
     business = found.business
-    assert (business.client_creation.total, business.client_creation.per_hour) == (3, pytest.approx(6))
+    assert business.client_creation.total == 3
+    assert business.client_creation.per_hour == pytest.approx(6)
     assert business.task_throughput.per_hour == pytest.approx(16)
     assert business.project_completion.total == 0
     assert (business.engagement.active_users, business.engagement.reruns_per_session) == (4, 25.0)
@@ -108,6 +110,40 @@ def test_performance_monitoring() -> None:
     assert found["database_connections"].threshold == 18
 
 
+def test_alert_generation() -> None:
+    """A breach fires one critical alert with its example once it has lasted, and resolves once when it is over."""
+    now = 0.0
+    made = collector()
+    manager = AlertManager(clock=lambda: now)
+    manager.define_thresholds({"cpu_usage": 101, "memory_usage": 101, "disk_usage": 101}, for_s=30)
+    monitor = SystemMonitor(collector=made, alerts=manager)
+    for number in range(40):
+        outcome = RunOutcome.ERROR if number % 2 else RunOutcome.SUCCESS
+        made.activity.on_run(ScriptRun("s", "h", (), outcome, 0.1, trace_id="c" * 32))
+    told = []
+    for _ in range(10):
+        told += [(notice.kind, alert) for notice in monitor.generate_alerts() for alert in notice.alerts]
+        now += 15.0
+    assert [(kind, alert.rule.name, alert.trace_id) for kind, alert in told] == [("fired", "error_rate", "c" * 32)]
+    assert told[0][1].value == 50.0
+    assert told[0][1].rule.severity == "critical"
+    for _ in range(2000):
+        made.activity.on_run(ScriptRun("s", "h", (), RunOutcome.SUCCESS, 0.1))
+    kinds = [notice.kind for _ in range(3) for notice in monitor.generate_alerts()]
+    assert kinds == ["resolved"]
+
+
+def test_promtool_accepts_the_text(serve: Start, script: Callable[[str], Path]) -> None:
+    """`promtool check metrics` reads it; all that it finds amiss is the conventions' names that end in `count`."""
+    promtool = built("promtool", "promtool")
+    text = serve(script("import streamlit")).get("/metrics").body
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
+    lines = (done.stdout + done.stderr).decode().splitlines()
+    allowed = 'non-histogram and non-summary metrics should not have "_count" suffix'
+    assert [line for line in lines if allowed not in line] == []
+    assert done.returncode in (0, 3)  # 3: lint
+
+
 SCRIPT = """
 import streamlit as st
 from streamlit_extension import StructuredLogger
@@ -152,13 +188,13 @@ async def test_metrics_export(serve: Start, script: Callable[[str], Path]) -> No
     } <= set(found)  # fmt: skip
     samples = [each for family in parse_openmetrics(openmetrics.body.decode()) for each in family.samples]
     failed = [
-        each
+        each.exemplar
         for each in samples
         if each.name == "streamlit_script_run_duration_seconds_bucket"
         and each.labels["streamlit_run_outcome"] == "error"
         and each.exemplar
     ]
-    assert len(failed[0].exemplar.labels["trace_id"]) == 32  # type: ignore[union-attr]
+    assert len(failed[0].labels["trace_id"]) == 32
     assert b"secret" not in text.body + openmetrics.body
 
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
 
+from streamlit_extension.alerts.evaluation import breaches, threshold_for, usable
+from streamlit_extension.alerts.manager import AlertManager
+from streamlit_extension.alerts.model import AlertRule, Notice, Reading
+from streamlit_extension.alerts.rules import POOL_SHARE, THRESHOLDS, default_rules
 from streamlit_extension.monitoring.collector import MetricsCollector
 from streamlit_extension.monitoring.export import MetricsExport, process_export
 from streamlit_extension.monitoring.growth import Growth
 from streamlit_extension.monitoring.model import Holder, MetricsSnapshot
 from streamlit_extension.monitoring.readings import readings
-from streamlit_extension.settings import Thresholds
-
-#: Share of a pool's maximum that stands for `database_connections = "auto"`, and the number where no maximum is known.
-POOL_SHARE: Final = 0.9
-POOL_DEFAULT: Final = 18.0
-#: A rate or a quantile of fewer samples says nothing.
-MIN_SAMPLES: Final = 20
-_FROM_SAMPLES: Final = ("error_rate", "response_time")
-#: What is watched: the settings' `[alerts.thresholds]`.
-WATCHED: Final = Thresholds.__struct_fields__
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +45,14 @@ class PerformanceReport:
         return tuple(each.metric for each in self.findings if each.breached)
 
 
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """A reading."""
-
-    value: float | None
-    samples: int = 1
-    age_s: float = 0.0
-    limit: float | None = None
-    trace_id: str | None = None
-
-
 class SystemMonitor:
     """Watches one process.
 
     Arguments:
         collector: reads the figures.
-        alerts: evaluates readings (`check_alerts(snapshot)`); by default an `AlertManager` with the default rules.
-        thresholds: metric → value that counts as a breach, over those of the settings' defaults.
+        alerts: evaluates readings; by default one with the rules that `thresholds` make, which tells nobody.
+        thresholds: metric → value that counts as a breach, over those of THRESHOLDS; a number for
+            `database_connections` takes the place of the share of the pool's own maximum.
         export: writes metrics as text.
     """
 
@@ -78,13 +60,13 @@ class SystemMonitor:
         self,
         *,
         collector: MetricsCollector | None = None,
-        alerts: Any = None,
+        alerts: AlertManager | None = None,
         thresholds: Mapping[str, float] | None = None,
         export: MetricsExport | None = None,
     ) -> None:
         self.collector = collector or MetricsCollector()
-        self._alerts = alerts
-        self._thresholds = dict(thresholds or {})
+        self._rules = _rules(thresholds or {})
+        self._alerts = alerts or AlertManager(rules=self._rules)
         self._export = export or process_export()
 
     def collect_metrics(self) -> MetricsSnapshot:
@@ -92,19 +74,16 @@ class SystemMonitor:
         return self.collector.snapshot()
 
     def check_performance(self) -> PerformanceReport:
-        """Every watched metric beside its threshold; pure but for the reading."""
-        found = readings(self.collector, _Value)
-        held = self.collector.held_memory()
+        """Every watched metric beside its threshold, now; alerts also ask for how long."""
+        found, held = readings(self.collector), self.collector.held_memory()
         return PerformanceReport(
-            tuple(_finding(metric, found.get(metric), self._threshold(metric)) for metric in WATCHED),
+            tuple(_finding(rule, found.get(rule.metric)) for rule in self._rules),
             tuple(holder for holder in Holder if held[holder].growth is Growth.LEAK),
         )
 
-    def generate_alerts(self) -> tuple[Any, ...]:
-        """Evaluate every rule once and return what is to be told of; `AlertManager.send_notifications` tells it."""
-        if self._alerts is None:
-            self._alerts = importlib.import_module("streamlit_extension.alerts.manager").AlertManager()
-        return tuple(self._alerts.check_alerts(readings(self.collector, _Value)))
+    def generate_alerts(self) -> tuple[Notice, ...]:
+        """Evaluate every rule once and return what is to be told; `AlertManager.send_notifications` tells it."""
+        return self._alerts.check_alerts(readings(self.collector))
 
     def export_metrics(self, *, openmetrics: bool = False) -> str:
         """Everything that is measured as Prometheus reads it: what `/metrics` answers.
@@ -114,16 +93,14 @@ class SystemMonitor:
         """
         return self._export.text(openmetrics=openmetrics)
 
-    def _threshold(self, metric: str) -> float | None:
-        default = getattr(Thresholds(), metric)
-        return self._thresholds.get(metric, None if isinstance(default, str) else float(default))
+
+def _rules(thresholds: Mapping[str, float]) -> tuple[AlertRule, ...]:
+    share = None if "database_connections" in thresholds else POOL_SHARE
+    return default_rules({**THRESHOLDS, **thresholds}, share_of_pool=share)
 
 
-def _finding(metric: str, reading: _Value | None, threshold: float | None) -> Finding:
-    limit = reading.limit if reading is not None else None
-    if threshold is None:
-        threshold = POOL_SHARE * limit if limit else POOL_DEFAULT
-    value = reading.value if reading is not None else None
-    enough = reading is not None and (metric not in _FROM_SAMPLES or reading.samples >= MIN_SAMPLES)
-    breached = enough and value is not None and value >= threshold
-    return Finding(metric, value, threshold, breached, reading.trace_id if reading is not None else None)
+def _finding(rule: AlertRule, reading: Reading | None) -> Finding:
+    value, threshold = usable(rule, reading), threshold_for(rule, reading)
+    breached = value is not None and breaches(rule, value, threshold)
+    told = reading.value if reading is not None else None
+    return Finding(rule.metric, told, threshold, breached, reading.trace_id if reading is not None else None)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TypeVar
 
+from streamlit_extension.alerts.model import Metric, Reading
 from streamlit_extension.monitoring.collector import MetricsCollector
 from streamlit_extension.monitoring.growth import Growth
 from streamlit_extension.monitoring.model import Holder, PoolStatistics
 from streamlit_extension.monitoring.window import WindowStatistics
-
-R = TypeVar("R")
 
 #: A further reading: the growth of what looks like a leak, in per cent of the memory limit an hour; 0 for none.
 MEMORY_GROWTH = "memory_growth"
@@ -19,26 +16,21 @@ MEMORY_GROWTH = "memory_growth"
 _PRESUMED_MAX = 20
 
 
-def readings(collector: MetricsCollector, make: Callable[..., R]) -> dict[str, R]:
-    """Return what is known now; a metric without data is absent.
-
-    Arguments:
-        make: makes a reading of the keywords `value`, `samples`, `age_s`, `limit` and `trace_id`
-            (`alerts.model.Reading`).
-    """
-    found: dict[str, R] = {}
+def readings(collector: MetricsCollector) -> dict[str, Reading]:
+    """Return what is known now, for `AlertManager.check_alerts`; a metric without data is absent."""
+    found: dict[str, Reading] = {}
     now_s = time.monotonic()
     fast, slow = collector.machine.fast(), collector.machine.slow()
     if fast.cpu_percent is not None:
-        found["cpu_usage"] = make(value=fast.cpu_percent, age_s=max(0.0, now_s - fast.at_s))
-    found["memory_usage"] = make(value=fast.memory_percent, age_s=max(0.0, now_s - fast.at_s))
+        found[Metric.CPU_USAGE.value] = Reading(value=fast.cpu_percent, age_s=max(0.0, now_s - fast.at_s))
+    found[Metric.MEMORY_USAGE.value] = Reading(value=fast.memory_percent, age_s=max(0.0, now_s - fast.at_s))
     if slow.disk.total_bytes:
-        found["disk_usage"] = make(value=slow.disk.percent, age_s=max(0.0, now_s - slow.at_s))
+        found[Metric.DISK_USAGE.value] = Reading(value=slow.disk.percent, age_s=max(0.0, now_s - slow.at_s))
     runs, requests = collector.activity.runs.statistics(), collector.activity.requests.statistics()
     if runs.count + requests.count:
-        found["error_rate"] = _error_rate(runs, requests, make)
+        found[Metric.ERROR_RATE.value] = _error_rate(runs, requests)
     if runs.p95_s is not None:
-        found["response_time"] = make(
+        found[Metric.RESPONSE_TIME.value] = Reading(
             value=1000.0 * runs.p95_s,
             samples=runs.count,
             age_s=runs.newest_s or 0.0,
@@ -46,15 +38,15 @@ def readings(collector: MetricsCollector, make: Callable[..., R]) -> dict[str, R
         )
     pool = fullest(collector.connection_pool_stats())
     if pool is not None:
-        found["database_connections"] = make(value=float(pool.active), limit=pool.max)
-    found[MEMORY_GROWTH] = make(value=_leak_percent_per_hour(collector, fast.memory_limit_bytes))
+        found[Metric.DATABASE_CONNECTIONS.value] = Reading(value=float(pool.active), limit=pool.max)
+    found[MEMORY_GROWTH] = Reading(value=_leak_percent_per_hour(collector, fast.memory_limit_bytes))
     return found
 
 
-def _error_rate(runs: WindowStatistics, requests: WindowStatistics, make: Callable[..., R]) -> R:
+def _error_rate(runs: WindowStatistics, requests: WindowStatistics) -> Reading:
     samples = runs.count + requests.count
     ages = [each.newest_s for each in (runs, requests) if each.newest_s is not None]
-    return make(
+    return Reading(
         value=100.0 * (runs.failures + requests.failures) / samples,
         samples=samples,
         age_s=min(ages, default=0.0),

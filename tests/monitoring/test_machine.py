@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_a_containers_limits_are_a_hundred_per_cent(
 ) -> None:
     """Memory without inactive file pages, of the limit; CPU of the quota."""
     now = 100.0
-    monkeypatch.setattr(system.time, "monotonic", lambda: now)
+    monkeypatch.setattr("streamlit_extension.health.checks.system.time.monotonic", lambda: now)
     root = write(tmp_path, files)
     machine = Machine(root=root)
     now += 1.0
@@ -85,11 +86,16 @@ def test_ticks_repeat_themselves_and_the_slow_one_for_a_minute(monkeypatch: pyte
     monkeypatch.setattr(system, "CPU_WINDOW_S", -1.0)  # a figure at once
     machine = Machine(clock=lambda: now)
     read: list[str] = []
+
+    def noting(name: str, original: Callable[[float], Any]) -> Callable[[float], Any]:
+        def reading(now_s: float) -> Any:
+            read.append(name)
+            return original(now_s)
+
+        return reading
+
     for name in ("read_fast", "read_slow"):
-        original = getattr(machine, name)
-        monkeypatch.setattr(
-            machine, name, lambda at, name=name, original=original: (read.append(name), original(at))[1]
-        )
+        monkeypatch.setattr(machine, name, noting(name, getattr(machine, name)))
     for step in range(600):
         now = 1000.0 + step / 10
         machine.fast()

@@ -47,10 +47,10 @@ def test_the_error_rate_is_of_runs_and_requests_together() -> None:
     made.activity.on_run(run(RunOutcome.ERROR, 0.2, "a" * 32))
     made.activity.on_run(run(RunOutcome.COMPILE_ERROR, 0.2, "d" * 32))
     made.activity.on_run(run(RunOutcome.STOPPED, 0.2, "e" * 32))
-    found = readings(made, dict)["error_rate"]
-    assert found["value"] == pytest.approx(100 * 3 / 33)
-    assert (found["samples"], found["trace_id"]) == (33, "d" * 32)
-    assert found["age_s"] < 60
+    found = readings(made)["error_rate"]
+    assert found.value == pytest.approx(100 * 3 / 33)
+    assert (found.samples, found.trace_id) == (33, "d" * 32)
+    assert found.age_s < 60
 
 
 def test_the_response_time_is_the_runs_95th_percentile_in_milliseconds() -> None:
@@ -59,18 +59,18 @@ def test_the_response_time_is_the_runs_95th_percentile_in_milliseconds() -> None
     for number in range(1, 101):
         made.activity.on_run(run(RunOutcome.SUCCESS, number / 100, f"{number:032x}"))
     made.activity.on_request(99.0, False, None)
-    found = readings(made, dict)["response_time"]
-    assert found["value"] == pytest.approx(950, rel=0.01)
-    assert (found["samples"], found["trace_id"]) == (100, f"{100:032x}")
+    found = readings(made)["response_time"]
+    assert found.value == pytest.approx(950, rel=0.01)
+    assert (found.samples, found.trace_id) == (100, f"{100:032x}")
 
 
 def test_what_has_no_data_is_absent() -> None:
     """No run, no pool: no reading, and no zero that would resolve an alert."""
-    found = readings(collector(), dict)
+    found = readings(collector())
     assert {"error_rate", "response_time", "database_connections"}.isdisjoint(found)
-    assert 0 < found["memory_usage"]["value"] < 100
-    assert 0 < found["disk_usage"]["value"] < 100
-    assert found["memory_growth"]["value"] == 0
+    assert 0 < (found["memory_usage"].value or 0) < 100
+    assert 0 < (found["disk_usage"].value or 0) < 100
+    assert found["memory_growth"].value == 0
 
 
 def test_connections_are_those_of_the_fullest_pool_with_its_maximum(tmp_path: Path) -> None:
@@ -82,12 +82,12 @@ def test_connections_are_those_of_the_fullest_pool_with_its_maximum(tmp_path: Pa
     registry.add(idle)
     made = collector(engines=registry)
     held = [engine.connect() for _ in range(3)]
-    found = readings(made, dict)["database_connections"]
-    assert (found["value"], found["limit"]) == (3.0, 3)
+    found = readings(made)["database_connections"]
+    assert (found.value, found.limit) == (3.0, 3)
     assert [each.percent for each in made.connection_pool_stats()] == [100, 0]
     for each in held:
         each.close()
-    assert readings(made, dict)["database_connections"]["value"] == 0.0
+    assert readings(made)["database_connections"].value == 0.0
     engine.dispose()
     idle.dispose()
 
@@ -119,8 +119,8 @@ def test_a_leak_is_a_reading_and_is_logged_once(caplog: pytest.LogCaptureFixture
         sample = MemorySample(session_state=mib * (20 + 4 * number), cache=900 * mib, taken_s=30.0 * (number + 1))
         growth.read()
     limit = made.machine.fast().memory_limit_bytes
-    found = readings(made, dict)["memory_growth"]
-    assert found["value"] == pytest.approx(100 * 3600 * 4 * mib / 30 / limit, rel=0.2)
+    found = readings(made)["memory_growth"]
+    assert found.value == pytest.approx(100 * 3600 * 4 * mib / 30 / limit, rel=0.2)
     assert [record.holder for record in caplog.records if record.event == "memory.leak"] == ["session_state"]  # type: ignore[attr-defined]
 
 

@@ -13,7 +13,20 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, create_engine, func, insert, text, update
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    func,
+    insert,
+    inspect,
+    text,
+    update,
+)
 from sqlalchemy import Enum as SqlEnum
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -189,7 +202,7 @@ STATEMENTS: dict[str, tuple[Callable[[Any], Any], dict[str, int]]] = {
     ),
     "bulk_save_objects": (lambda s: s.bulk_save_objects([Client(name="x")]), {"client.created": 1}),
     "core update with parameters": (
-        lambda s: s.connection().execute(update(Job.__table__), {"status": "done"}), {"job.done": 3},
+        lambda s: s.connection().execute(update(inspect(Job).local_table), {"status": "done"}), {"job.done": 3},
     ),
     "an enum's value": (lambda s: s.execute(update(Job).where(Job.id == 1).values(phase=Phase.SHUT)), {"job.shut": 1}),
     "one kind of a shared table": (lambda s: s.execute(insert(Job), [{"kind": "rush"}, {"kind": "job"}]), {"rush.created": 1}),

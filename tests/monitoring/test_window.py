@@ -94,7 +94,12 @@ def test_strange_durations_count_as_the_nearest_bound() -> None:
 def test_threads_lose_no_sample() -> None:
     """Script threads add at the same time."""
     window = SlidingWindow()
-    threads = [threading.Thread(target=lambda: [window.add(0.1) for _ in range(2000)]) for _ in range(4)]
+
+    def add() -> None:
+        for _ in range(2000):
+            window.add(0.1)
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
     for each in threads:
         each.start()
     for each in threads:
