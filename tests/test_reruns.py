@@ -50,6 +50,27 @@ else:
     raise AssertionError("not refused")
 """,
     "current_trace_id": "current_trace_id()",
+    "MetricsCollector": """
+collector = MetricsCollector()
+collector.cpu_usage()
+collector.memory_usage()
+""",
+    "SystemMonitor": """
+monitor = SystemMonitor()
+monitor.check_performance()
+""",
+    "track": """
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+class Base(DeclarativeBase):
+    pass
+
+class Thing(Base):
+    __tablename__ = "things"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+track(Thing, created="thing.created")
+""",
     "AlertManager": """
 manager = AlertManager()
 manager.define_thresholds()

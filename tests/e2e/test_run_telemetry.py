@@ -49,7 +49,7 @@ def points(receiver: OtlpReceiver, name: str) -> list[Any]:
     """The newest data points of a metric."""
     for metric in reversed(receiver.metrics):
         if metric.name == name:
-            return list(getattr(metric, metric.WhichOneof("data")).data_points)
+            return list(getattr(metric, str(metric.WhichOneof("data"))).data_points)
     return []
 
 
@@ -57,7 +57,7 @@ def value(receiver: OtlpReceiver, name: str, **wanted: str) -> float | None:
     """The newest value of the point with these attributes (dots are written as underscores)."""
     for point in points(receiver, name):
         if {key.replace(".", "_"): each for key, each in attributes(point.attributes).items()} == wanted:
-            return point.as_int if point.WhichOneof("value") == "as_int" else point.as_double
+            return float(point.as_int if point.WhichOneof("value") == "as_int" else point.as_double)
     return None
 
 
