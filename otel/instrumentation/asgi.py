@@ -34,6 +34,7 @@ _SCOPE = "otel.instrumentation.asgi"
 #: Methods that are told by name (RFC 9110 and RFC 5789, as the semantic conventions list them, and RFC 10008's QUERY).
 _METHODS = frozenset(["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"])
 _OTHER = "_OTHER"
+_FASTAPI = "fastapi.telemetry"
 #: Different templates that become an attribute of the metric.
 MAX_ROUTES = 200
 #: Characters of a header or a path that are told.
@@ -79,6 +80,9 @@ class HttpTelemetry:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI interface."""
+        # FastAPI of 0.165 and newer traces every request and WebSocket itself, Streamlit's too, once there are
+        # providers, and adopts a stranger's trace. This is its own way of saying that a request is not to be traced.
+        scope.setdefault(_FASTAPI, None)
         route = self._route(scope) if scope["type"] == "http" else None
         if route is None:
             await self._app(scope, receive, send)

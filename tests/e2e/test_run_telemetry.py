@@ -178,9 +178,7 @@ app = st.App("app.py", routes=[Route("/orders/{number}", order)])
 app = create_app(app)
 """
 AROUND = """
-from contextlib import asynccontextmanager
 from fastapi import FastAPI
-from starlette.routing import Route
 from streamlit_extension import create_app
 import streamlit as st
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_a_bad_variable_stops_the_start_with_one_line(serve: Start, tmp_path: Pa
 
 
 async def test_under_opentelemetry_instrument(serve: Start, tmp_path: Path, otlp: OtlpReceiver) -> None:
-    """The tool alone sets no provider up: ours serves, and each span arrives once."""
+    """With a launcher of ours the distribution's providers are respected, and each span arrives once."""
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "launcher.py").write_text(LAUNCHER)
     tool = Path(sys.executable).with_name("opentelemetry-instrument")
@@ -121,6 +122,49 @@ async def test_under_opentelemetry_instrument(serve: Start, tmp_path: Path, otlp
     await visit(server)
     server.stop()
     assert [span.name for span in otlp.spans].count("draw") == 1, server.output
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+async def test_opentelemetry_instrument_alone_traces_runs(serve: Start, tmp_path: Path, protocol: str) -> None:
+    """`opentelemetry-instrument streamlit run script.py`: nothing of ours is called, and runs reach the receiver.
+
+    The SDK is the distribution's, set up by the standard variables; the names are the stable ones.
+    """
+    (tmp_path / "script.py").write_text(
+        SCRIPT + '\nimport os\nst.button("Press")\nst.text(os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"])\n'
+    )
+    tool = Path(sys.executable).with_name("opentelemetry-instrument")
+    command = [str(tool), sys.executable, "-m", "streamlit", "run", "script.py"]
+    with OtlpReceiver(protocol) as receiver:
+        settings = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_METRIC_EXPORT_INTERVAL": "300"}
+        env = environment(receiver) | settings
+        server = serve("script.py", command=command, env=env, ready="/_stcore/health")
+        async with StreamlitClient(server.url) as client:
+            page = await client.wait_finished(1)
+            assert "http,database" in page.texts
+            await client.click("Press")
+            await client.wait_finished(2)
+
+        def found() -> list[Any]:
+            return [span for span in receiver.spans if span.name == "script_run script"]
+
+        assert receiver.wait_for(lambda: len(found()) == 2, 30), server.output
+        first, second = sorted(found(), key=lambda span: int(span.start_time_unix_nano))
+        assert first.trace_id != second.trace_id
+        assert [link.trace_id for link in second.links] == [first.trace_id]
+        assert receiver.wait_for(
+            lambda: (
+                {(span.trace_id, span.parent_span_id) for span in receiver.spans if span.name == "draw"}
+                == {(first.trace_id, first.span_id), (second.trace_id, second.span_id)}
+            ),
+            30,
+        )
+        assert receiver.wait_for(
+            lambda: {"streamlit.script_run.duration", "draws"} <= {metric.name for metric in receiver.metrics}, 30
+        )
+        assert {each["service.name"] for each in receiver.resources("traces")} == {"shop"}
+        assert {each["telemetry.auto.version"] for each in receiver.resources("traces")}
+        assert {span.name for span in receiver.spans} == {"script_run script", "draw"}
 
 
 OWN_PROVIDERS = """
