@@ -25,6 +25,8 @@ from streamlit_extension.health.service import HealthService
 from streamlit_extension.health.watchdog import Watchdog
 from streamlit_extension.utils.graceful_shutdown import Deadline, GracefulShutdownHandler, ShutdownPhase
 
+#: The most of a pre-drain, in seconds, that one blockade of the event loop uses up.
+STEP_S = 0.1
 #: Several of Streamlit's flush intervals (10 ms each): what a finished run has written reaches its browser.
 FLUSH_S = 0.1
 #: Share of a drain's time, and its bounds in seconds, that is kept for telling every browser.
@@ -156,9 +158,15 @@ class Drain:
         """Refuse readiness at once, serve on for `pre_drain_s`, then close the listeners."""
         self.service.set_phase(ServicePhase.DRAINING)
         self.gate.closing = True
-        if self.pre_drain_s:
-            await asyncio.sleep(min(self.pre_drain_s, deadline.remaining_s))
+        await self._serve_on(deadline)
         self.close_listeners()
+
+    async def _serve_on(self, deadline: Deadline) -> None:
+        """Wait for `pre_drain_s` seconds in which the loop moves: while it is blocked nobody hears of the readiness."""
+        left_s = self.pre_drain_s
+        while left_s > 0 and deadline.remaining_s > 0:
+            await asyncio.sleep(min(STEP_S, left_s, deadline.remaining_s))
+            left_s -= STEP_S
 
     async def drain(self, deadline: Deadline) -> tuple[str, ...]:
         """Let requests and runs end with their browsers connected, start no new run; what is cut off is named."""

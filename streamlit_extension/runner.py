@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("streamlit_extension.runner")
 
+#: How long an idle connection is kept, in seconds: longer than load balancers do (60 s by default in nginx and in AWS),
+#: so that it is they who close it. uvicorn's own 5 s meet the next request half-way, which then fails.
+KEEP_ALIVE_S = 75
+
 
 class _Protocol(HttpToolsProtocol):
     """HTTP without access lines: Streamlit puts a handler on uvicorn's access logger again whatever the option says."""
@@ -211,6 +215,7 @@ def _uvicorn_config(app: ObservableApp) -> uvicorn.Config:
         "lifespan": "on",
         "log_config": None,
         "access_log": False,
+        "timeout_keep_alive": KEEP_ALIVE_S,
     }
     config = uvicorn.Config(app, **options)
     try:

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import contextlib
 import os
+import random
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -137,8 +138,7 @@ class Crowd:
             if number in self.connected:
                 self.connected.discard(number)
                 self.codes[number].append(client.close_code)
-            else:
-                await asyncio.sleep(0.1)  # met a replica that just went
+            await asyncio.sleep(0.5 + random.random())  # as Streamlit's page does
 
     async def _look(self, client: StreamlitClient) -> None:
         """Run the script every other second until the connection is closed."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import json
+import select
 import ssl
 import subprocess
 import time
@@ -227,3 +230,17 @@ def test_a_bad_certificate_is_one_line(
     (line,) = server.output.strip().splitlines()
     assert "TLS" in line or "server.ssl" in line
     assert secret not in line
+
+
+def test_an_idle_connection_is_left_to_the_load_balancer_to_close(serve: Start, script: Callable[..., Path]) -> None:
+    """Six seconds of idleness, at which uvicorn's own five would have met the next request half-way."""
+    server = serve(script(HELLO))
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    with contextlib.closing(connection):
+        for pause_s in (6.0, 0.0):
+            connection.request("GET", "/_stcore/host-config")
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+            assert select.select([connection.sock], [], [], pause_s)[0] == [], "the server has closed it"
+    assert server.stop() == 0
