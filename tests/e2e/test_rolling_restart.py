@@ -59,7 +59,7 @@ RESTARTS = 20 if os.environ.get("STX_SOAK") else 2
 BROWSERS = 50
 ENVIRONMENT = {
     "STX_PRE_DRAIN_S": "2",
-    "STX_SHUTDOWN_BUDGET_S": "10",
+    "STX_SHUTDOWN_BUDGET_S": "20",
     # As in any image: after each run Streamlit looks at every imported module's file, seconds of work for such a crowd.
     "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
 }
@@ -141,10 +141,10 @@ class Crowd:
             await asyncio.sleep(0.5 + random.random())  # as Streamlit's page does
 
     async def _look(self, client: StreamlitClient) -> None:
-        """Run the script every other second until the connection is closed."""
+        """Run the script every five seconds until the connection is closed."""
         while client.close_code is None:
             with contextlib.suppress(TimeoutError):
-                await client.wait_closed(2)
+                await client.wait_closed(5)
                 return
             await client.rerun()
 
