@@ -9,6 +9,7 @@ from typing import Self
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 class Counting:
@@ -48,9 +49,13 @@ class Counting:
     @property
     def spans(self) -> list[int]:
         """The numbers of the spans that came."""
+        return [int(span.name) for span in self.decoded_spans()]
+
+    def decoded_spans(self) -> list[Span]:
+        """The spans that came."""
         messages = [ExportTraceServiceRequest.FromString(body) for kind, body in self._bodies if kind == "traces"]
         return [
-            int(span.name)
+            span
             for message in messages
             for resource in message.resource_spans
             for scope in resource.scope_spans
