@@ -150,6 +150,15 @@ async def test_exponential_histograms_by_the_standard_variable(
     assert attributes(point.attributes)["app.screen.name"] == "app"
 
 
+async def test_stable_names_are_asked_for_beside_the_users_choice(serve: Start, script: Script) -> None:
+    """Whatever a script instruments itself uses the stable names of HTTP and databases."""
+    name = "OTEL_SEMCONV_STABILITY_OPT_IN"
+    server = serve(script(f"import os, streamlit as st\nst.text(os.environ['{name}'])\n"), env={name: "rpc"})
+    async with StreamlitClient(server.url) as client:
+        page = await client.wait_finished(1)
+    assert page.texts == ["rpc,http,database"]
+
+
 async def test_head_sampling_thins_traces_alone(serve: Start, script: Script, otlp: OtlpReceiver) -> None:
     """With a ratio of 0 no span leaves; every record, with its run's ids, and every run's duration does."""
     sampler = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}
