@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,8 @@ async def test_prometheus_scrapes_series_and_exemplars(
     for rule in (each for group in groups(default_rules()) for each in group.rules):
         name = str(rule.get("record", ""))
         if any(each in name for each in ("cpu_usage", "memory_usage", "disk_usage")):
-            (series,) = started.wait_for(lambda rule=rule: started.query(str(rule["expr"])))
+            expression = str(rule["expr"])
+            (series,) = started.wait_for(partial(started.query, expression))
             assert 0 <= float(series["value"][1]) <= 100, name
     assert started.query(ALWAYS_THERE)
     assert started.query("min_over_time(up[1m])")[0]["value"][1] == "1"
