@@ -148,7 +148,9 @@ def test_a_thousand_reruns_leave_nothing_behind(name: str) -> None:
     script = AppTest.from_string(SCRIPT.format(body=body, count=RERUNS), default_timeout=250).run()
     assert [each.value for each in script.exception] == []
     before, after = json.loads(script.session_state.found)
+    # A thousand would be a leak; a few may be somebody else's, who works in this process at the same time.
     assert after.pop("descriptors") <= before.pop("descriptors") + 5
+    assert after.pop("engines") <= before.pop("engines") + 1
     assert after == before
 
 
