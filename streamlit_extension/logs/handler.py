@@ -160,9 +160,11 @@ class LineHandler(logging.Handler):
             return False
         clean, unsure = self._values, False
         for value in fields.values():
-            if value.__class__ is str:
-                unsure = unsure or value not in clean
-            elif value.__class__ not in _PLAIN:
+            kind = value.__class__
+            if kind is str:
+                if value not in clean:
+                    unsure = True
+            elif kind is not int and kind is not float and kind not in _PLAIN:
                 return False
         try:
             tail = to_json(fields).decode()
@@ -185,11 +187,14 @@ class LineHandler(logging.Handler):
         out = line.encode()
         if len(out) != len(line) or "\x7f" in line:
             out = escape(out[:-1]) + b"\n"
+        lock: Any = self.lock
+        lock.acquire()  # half the price of `with`
         try:
-            with self.lock:  # type: ignore[union-attr]
-                self.outlet.write(out)
+            self.outlet.write(out)
         except Exception:  # as in `_write`
             self.lost += 1
+        finally:
+            lock.release()
         if exportable and (sink := _logsink._sink) is not None:
             sink(
                 LogFact(

@@ -151,10 +151,9 @@ class StructuredLogger:
         logger = self._logger
         if handler.level or handler.filters or logger.filters or logging._logRecordFactory is not _RECORD:  # type: ignore[attr-defined]
             return False
-        only = [handler]
         while True:
             handlers = logger.handlers
-            if handlers and handlers != only:
+            if handlers and (handlers[0] is not handler or len(handlers) > 1):
                 return False
             if not logger.propagate or (parent := logger.parent) is None:
                 return True
