@@ -140,7 +140,7 @@ class LineHandler(logging.Handler):
         except Exception:  # standard output is gone, full or closed: there is nobody to tell
             self.lost += 1
 
-    def deliver_plain(  # noqa: C901 - the hot path is one piece: each call costs a tenth of it
+    def deliver_plain(  # noqa: C901, PLR0912 - the hot path is one piece: each call costs a tenth of it
         self,
         timestamp_ns: int,
         level: Level,
