@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -53,22 +54,28 @@ def log_errors_as_records() -> Callable[[], None]:
 
     Streamlit reads its options anew when a file of them changes, so this is said again then. Returns what puts it back.
     """
+    from streamlit import config
+
+    replaced: list[Any] = []
+
+    def set_off() -> None:
+        options = config.get_config_options()
+        option = options[_RICH]
+        if option.where_defined == _DEFAULT:  # its value is not asked for: that would import `rich`
+            replaced[:] = [option]
+            options[_RICH] = copy.copy(option)
+            options[_RICH].set_value(False, _OURS)
+
     try:
-        from streamlit import config
-
-        def set_off() -> None:
-            if config.get_where_defined(_RICH) == _DEFAULT:
-                config.set_option(_RICH, False, _OURS)
-
-        before = config.get_option(_RICH)
         set_off()
         disconnect = config.on_config_parsed(set_off, force_connect=True)
-    except (ImportError, AttributeError, RuntimeError):  # this Streamlit has no such option
+    except (AttributeError, KeyError, RuntimeError):  # this Streamlit has no such option
         return lambda: None
 
     def undo() -> None:
         disconnect()
-        if config.get_where_defined(_RICH) == _OURS:
-            config.set_option(_RICH, before, _DEFAULT)
+        options = config.get_config_options()
+        if replaced and options[_RICH].where_defined == _OURS:
+            options[_RICH] = replaced[0]
 
     return undo
