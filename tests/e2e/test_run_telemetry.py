@@ -260,6 +260,28 @@ async def test_an_error_is_one_line_and_one_record(
     assert any("KeyError" in each for each in plain) is (asked is not None), plain
 
 
+class StackClient(StreamlitClient):
+    """Keeps the stacks of the errors that it is shown."""
+
+    def _take_element(self, element: Any, fragment_id: str = "") -> None:
+        super()._take_element(element, fragment_id)
+        if element.WhichOneof("type") == "exception":
+            self.page.texts += element.exception.stack_trace
+
+
+@pytest.mark.parametrize("label", ["Script", "Callback"])
+async def test_users_see_no_frame_of_ours(serve: Start, script: Script, label: str) -> None:
+    """The stack that the page shows of an error is the script's own, as under plain Streamlit."""
+    server = serve(script(FAILING))
+    async with StackClient(server.url) as client:
+        await client.wait_finished(1)
+        await client.click(label)
+        page = await client.wait_finished(2)
+    frames = [each for each in page.texts if each.startswith("File ")]
+    assert len(frames) == 1
+    assert "app.py" in frames[0]
+
+
 QUIET = """
 import streamlit as st
 from streamlit_extension import create_app

@@ -9,6 +9,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel.containment import contained
@@ -26,6 +27,19 @@ Replace = Callable[[Any, str, Any], None]
 ELEMENT: Any = None
 #: Set while Streamlit handles a changed file: what is asked for meanwhile comes from it.
 _source = threading.local()
+
+
+def _as_streamlits_own(wrapper: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a wrapper's frames, below which the user's code runs, count as Streamlit's.
+
+    Streamlit leaves its own frames out of the stacks that it shows to users, and tells them by their files' folder.
+    """
+    with contained("a wrapper's frames could not be hidden"):
+        import streamlit
+
+        inside = str(Path(streamlit.__file__).with_name("observed by otel.instrumentation.streamlit"))
+        wrapper.__code__ = wrapper.__code__.replace(co_filename=inside)
+    return wrapper
 
 
 # -- patches: each puts its wrappers in place by `replace`, which knows how to take them away -----------------------
@@ -58,6 +72,7 @@ def _patch_threads(watcher: RunWatcher, replace: Replace) -> None:
 
     original = ScriptRunner._run_script_thread
 
+    @_as_streamlits_own
     @functools.wraps(original)
     def run_script_thread(runner: Any) -> None:
         try:
@@ -149,6 +164,7 @@ def _patch_ends(watcher: RunWatcher, replace: Replace) -> None:
 
     original = script_runner.exec_func_with_error_handling  # type: ignore[attr-defined]
 
+    @_as_streamlits_own
     @functools.wraps(original)
     def execute(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
@@ -168,6 +184,7 @@ def _patch_callbacks(watcher: RunWatcher, replace: Replace) -> None:
     parameters = many.__code__.co_varnames[: many.__code__.co_argcount]
     place = parameters.index("callback_fn") - 1
 
+    @_as_streamlits_own
     @functools.wraps(one)
     def call_callback(states: Any, widget_id: str) -> Any:
         callback = getattr(states.widget_metadata.get(widget_id), "callback", None)
@@ -176,6 +193,7 @@ def _patch_callbacks(watcher: RunWatcher, replace: Replace) -> None:
         with watcher.tracer.callback(callback):
             return one(states, widget_id)
 
+    @_as_streamlits_own
     @functools.wraps(many)
     def execute_widget_callback(state: Any, *args: Any, **kwargs: Any) -> Any:
         callback = kwargs.get("callback_fn") or (args[place] if len(args) > place else None)
