@@ -3,8 +3,28 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
+
+from otel.containment import contained
+
+Wrapper = TypeVar("Wrapper", bound=Callable[..., Any])
+
+
+def unseen(wrapper: Wrapper) -> Wrapper:
+    """Let a wrapper's frames, below which the user's code runs or fails, count as Streamlit's own.
+
+    Streamlit leaves its own frames out of the stacks that it shows to users, and tells them by their files' folder.
+    """
+    with contained("a wrapper's frames could not be hidden"):
+        streamlit = sys.modules.get("streamlit")
+        code = getattr(wrapper, "__code__", None)
+        if streamlit is not None and code is not None:
+            inside = Path(str(streamlit.__file__)).with_name(f"observed by {wrapper.__module__}")
+            wrapper.__code__ = code.replace(co_filename=str(inside))
+    return wrapper
 
 
 def patch_method(
@@ -22,7 +42,7 @@ def patch_method(
         original = vars(owner)[name]
     except KeyError:
         raise AttributeError(f"{owner.__name__} has no {name} of its own") from None
-    replacement = functools.wraps(original)(make(original))
+    replacement = functools.wraps(original)(unseen(make(original)))
     setattr(owner, name, replacement)
 
     def undo() -> None:

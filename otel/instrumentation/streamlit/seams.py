@@ -9,10 +9,10 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel.containment import contained
+from otel.instrumentation.patching import unseen
 from otel.instrumentation.streamlit import reading
 from otel.instrumentation.streamlit.model import RunRequest
 
@@ -27,19 +27,6 @@ Replace = Callable[[Any, str, Any], None]
 ELEMENT: Any = None
 #: Set while Streamlit handles a changed file: what is asked for meanwhile comes from it.
 _source = threading.local()
-
-
-def _as_streamlits_own(wrapper: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a wrapper's frames, below which the user's code runs, count as Streamlit's.
-
-    Streamlit leaves its own frames out of the stacks that it shows to users, and tells them by their files' folder.
-    """
-    with contained("a wrapper's frames could not be hidden"):
-        import streamlit
-
-        inside = str(Path(streamlit.__file__).with_name("observed by otel.instrumentation.streamlit"))
-        wrapper.__code__ = wrapper.__code__.replace(co_filename=inside)
-    return wrapper
 
 
 # -- patches: each puts its wrappers in place by `replace`, which knows how to take them away -----------------------
@@ -72,7 +59,7 @@ def _patch_threads(watcher: RunWatcher, replace: Replace) -> None:
 
     original = ScriptRunner._run_script_thread
 
-    @_as_streamlits_own
+    @unseen
     @functools.wraps(original)
     def run_script_thread(runner: Any) -> None:
         try:
@@ -164,7 +151,7 @@ def _patch_ends(watcher: RunWatcher, replace: Replace) -> None:
 
     original = script_runner.exec_func_with_error_handling  # type: ignore[attr-defined]
 
-    @_as_streamlits_own
+    @unseen
     @functools.wraps(original)
     def execute(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
@@ -184,7 +171,7 @@ def _patch_callbacks(watcher: RunWatcher, replace: Replace) -> None:
     parameters = many.__code__.co_varnames[: many.__code__.co_argcount]
     place = parameters.index("callback_fn") - 1
 
-    @_as_streamlits_own
+    @unseen
     @functools.wraps(one)
     def call_callback(states: Any, widget_id: str) -> Any:
         callback = getattr(states.widget_metadata.get(widget_id), "callback", None)
@@ -193,7 +180,7 @@ def _patch_callbacks(watcher: RunWatcher, replace: Replace) -> None:
         with watcher.tracer.callback(callback):
             return one(states, widget_id)
 
-    @_as_streamlits_own
+    @unseen
     @functools.wraps(many)
     def execute_widget_callback(state: Any, *args: Any, **kwargs: Any) -> Any:
         callback = kwargs.get("callback_fn") or (args[place] if len(args) > place else None)
