@@ -66,7 +66,8 @@ class Recorder(StreamlitClient):
         self.shown: list[tuple[str, str]] = []
 
     def _take(self, message: Any) -> None:
-        super()._take(message)
+        with contextlib.suppress(AttributeError):  # a kind of widget that the client does not know
+            super()._take(message)
         kind = message.WhichOneof("type")
         if kind in SHOWN:
             place = list(message.metadata.delta_path) if kind == "delta" else []
@@ -189,6 +190,8 @@ def see(way: str, script: Path, work: Path, options: argparse.Namespace) -> Seen
 def judge(seen: dict[str, Seen]) -> tuple[str, str]:
     """A verdict and its reason: same | same shape | not comparable | DIFFERENT."""
     plain, again, ours = (seen[way] for way in WAYS)
+    if not plain.elements:
+        return "not comparable", f"plain shows nothing {plain.trouble}"
     if plain == again:
         return ("same", plain.trouble) if ours == plain else ("DIFFERENT", _first_difference(plain, ours))
     if plain.shapes == again.shapes and plain.trouble == again.trouble:
