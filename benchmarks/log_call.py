@@ -5,6 +5,7 @@ turns, round by round, so that what else the machine does meets all of them. "Ca
 "CPU" is what the whole process has used when all of it is out, worker threads included. Ratios are medians over rounds.
 
 - ours: one JSON line and one record for the sink, correlated, every field searched for secrets
+- ours, exported: the same, encoded, kept in the spool and sent to a receiver by HTTP
 - structlog: tuned as its documentation says (orjson, bytes, filtering logger, cached), JSON alone
 - loguru: its serializer
 - python-json-logger: standard logging, JSON alone
@@ -14,6 +15,7 @@ turns, round by round, so that what else the machine does meets all of them. "Ca
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.collector import Counting
 from benchmarks.support import PEERS_PYTHON, has
 
 WARM_UP = 2000
@@ -38,6 +41,23 @@ set_log_sink(records.append)
 log = StructuredLogger(name="app").log_with_correlation
 def call(n):
     log("INFO", "client saved", user="ada", page="clients/list", count=n, duration_ms=12.5, status="ok")
+"""
+#: The records go through the queue, the worker's encoding and the spool to a receiver.
+OURS_EXPORTED = """
+import os
+from pathlib import Path
+from otel.config import TelemetryConfig
+from otel.logsink import set_log_sink
+from otel.providers import install
+from streamlit_extension.utils.structured_logging import StructuredLogger, configure_logging
+configure_logging(stream=open(PATH, "w", encoding="utf-8"))
+endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": os.environ["ENDPOINT"], "OTEL_METRIC_EXPORT_INTERVAL": "3600000"}
+telemetry = install(TelemetryConfig.from_environment(endpoint, data_dir=Path(PATH + ".data")))
+set_log_sink(telemetry.log_sink)
+log = StructuredLogger(name="app").log_with_correlation
+def call(n):
+    log("INFO", "client saved", user="ada", page="clients/list", count=n, duration_ms=12.5, status="ok")
+finish = lambda: telemetry.flush(60)
 """
 OURS_LOGGING = """
 import collections, logging
@@ -99,6 +119,23 @@ root.addHandler(LoggingHandler(logger_provider=provider))
 finish = provider.force_flush
 """
 )
+OTEL_EXPORTED = (
+    JSON_LOGGER
+    + """
+import os
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.instrumentation.logging.handler import LoggingHandler
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+logging.getLogger("urllib3").setLevel(logging.WARNING)
+provider = LoggerProvider()
+provider.add_log_record_processor(
+    BatchLogRecordProcessor(OTLPLogExporter(os.environ["ENDPOINT"] + "/v1/logs"), max_queue_size=10**6)
+)
+root.addHandler(LoggingHandler(logger_provider=provider))
+finish = lambda: provider.force_flush(60_000)
+"""
+)
 #: Runs inside a span and answers each line with the CPU seconds of a round: the calling thread's and the process's.
 DRIVER = """
 import sys, time
@@ -119,19 +156,23 @@ with TracerProvider().get_tracer("benchmark").start_as_current_span("run"):
 """
 CONTENDERS = {
     "ours": (sys.executable, OURS),
+    "ours, exported": (sys.executable, OURS_EXPORTED),
     "ours, standard logging": (sys.executable, OURS_LOGGING),
     "structlog": (PEERS_PYTHON, STRUCTLOG),
     "loguru": (PEERS_PYTHON, LOGURU),
     "python-json-logger": (PEERS_PYTHON, JSON_LOGGER),
     "python-json-logger + OTel handler": (PEERS_PYTHON, OTEL),
+    "… + OTel handler, exported": (PEERS_PYTHON, OTEL_EXPORTED),
 }
 
 
-def start(python: str, program: str, path: Path, calls: int) -> subprocess.Popen[str]:
+def start(python: str, program: str, path: Path, calls: int, endpoint: str) -> subprocess.Popen[str]:
     """One contender, ready for its rounds."""
+    environ = {**os.environ, "ENDPOINT": endpoint}
     code = DRIVER.replace("PROGRAM", program).replace("WARM_UP", str(WARM_UP))
     pipe = subprocess.PIPE
-    return subprocess.Popen([python, "-c", code, str(path), str(calls)], stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
+    words = [python, "-c", code, str(path), str(calls)]
+    return subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=environ)
 
 
 def turn(process: subprocess.Popen[str]) -> tuple[float, float]:
@@ -154,9 +195,9 @@ def main() -> None:
     options = parser.parse_args()
     if not has(PEERS_PYTHON, "structlog"):
         raise SystemExit("the peers are not installed; `make bench` does it")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Counting() as receiver:
         running = {
-            name: start(python, program, Path(folder) / f"{number}.log", options.calls)
+            name: start(python, program, Path(folder) / f"{number}.log", options.calls, receiver.endpoint)
             for number, (name, (python, program)) in enumerate(CONTENDERS.items())
         }
         rounds = [{name: turn(process) for name, process in running.items()} for _ in range(options.rounds)]

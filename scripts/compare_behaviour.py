@@ -137,12 +137,25 @@ async def visit(url: str, presses: int, timeout_s: float) -> Seen:
         except (TimeoutError, ConnectionError, KeyError) as error:
             trouble = type(error).__name__
             steps.append(client.shown)
+    steps = [_final(step) for step in steps]
     clean = re.compile(rf"\b{port}\b|{re.escape(client.session_id or 'none')}")
     return Seen(
         tuple(tuple(clean.sub("…", text) for _, text in step) for step in steps),
         tuple(tuple(shape for shape, _ in step) for step in steps),
         trouble,
     )
+
+
+def _final(step: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What stands in each place at a step's end: what it was meanwhile depends on how messages were joined."""
+    last: dict[str, tuple[str, str]] = {}
+    others = []
+    for shape, text in step:
+        if shape.startswith("["):
+            last[shape.partition("]")[0]] = (shape, text)
+        else:
+            others.append((shape, text))
+    return [*(last[place] for place in sorted(last)), *others]
 
 
 @contextlib.contextmanager
