@@ -10,6 +10,7 @@ turns, round by round, so that what else the machine does meets all of them. "Ca
 - loguru: its serializer
 - python-json-logger: standard logging, JSON alone
 - python-json-logger + OTel handler: the same and a record for the SDK's batch processor, which hands it to nobody
+- … exported: the same by the SDK's exporter to a receiver by HTTP, with a queue that loses nothing
 """
 
 from __future__ import annotations
