@@ -18,9 +18,6 @@ from opentelemetry.metrics import Histogram, MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from otel.instrumentation.sqlalchemy import discovering, install_engine_discovery, uninstall_engine_discovery
-from otel.instrumentation.sqlalchemy_database import Databases, note_failure
-from otel.instrumentation.sqlalchemy_pool import PoolInstruments, PoolWatch
-from otel.instrumentation.sqlalchemy_statements import StatementWatch
 from otel.names import DB_BUCKETS, DESCRIPTIONS, SCHEMA_URL, UNITS, Metric
 
 _SCOPE = "otel.instrumentation.sqlalchemy"
@@ -31,6 +28,8 @@ class _Instruments:
     """The instruments of one meter provider, made once: an observable one can't be taken back."""
 
     def __init__(self, provider: MeterProvider) -> None:
+        from otel.instrumentation.sqlalchemy_pool import PoolInstruments
+
         meter = metrics.get_meter(_SCOPE, meter_provider=provider, schema_url=SCHEMA_URL)
         self.duration: Histogram = meter.create_histogram(
             Metric.DB_OPERATION_DURATION,
@@ -91,6 +90,11 @@ class SQLAlchemyInstrumentor:
     def _install(self, _module: Any) -> None:
         if not self._wanted or self._undoes:
             return
+        # Not before: an application without a database has no use for them.
+        from otel.instrumentation.sqlalchemy_database import Databases, note_failure
+        from otel.instrumentation.sqlalchemy_pool import PoolWatch
+        from otel.instrumentation.sqlalchemy_statements import StatementWatch
+
         try:
             tracer_provider, meter_provider = self._providers
             instruments = _instruments_of(meter_provider or metrics.get_meter_provider())
