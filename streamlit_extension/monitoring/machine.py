@@ -53,8 +53,8 @@ class Machine:
         self.folder = folder or Path.cwd()
         self._root = root
         self._clock = clock
-        self._contained = system.has_control_group(root)
-        self._cpu = system.CpuMeter(root, self._contained)
+        self._cpu = system.CpuMeter(root, system.is_limited(root))
+        self._looked_s = clock()
         self._cpu.percent()  # the first tick has something to compare with
         self._lock = threading.Lock()
         self._fast: FastTick | None = None
@@ -64,6 +64,8 @@ class Machine:
         """CPU, memory, descriptors and threads; at most 150 µs."""
         with self._lock:
             now_s = self._clock()
+            if now_s - self._looked_s >= SLOW_S:  # limits may change while a pod runs
+                self._looked_s, self._cpu.contained = now_s, system.is_limited(self._root)
             if self._fast is None or now_s - self._fast.at_s >= FAST_S or self._fast.cpu_percent is None:
                 self._fast = self.read_fast(now_s)
             return self._fast
@@ -78,7 +80,7 @@ class Machine:
 
     def read_fast(self, now_s: float) -> FastTick:
         """Read now."""
-        memory = system.memory(self._root, contained=self._contained)
+        memory = system.memory(self._root, contained=self._cpu.contained)
         threads, cpu_s, resident, virtual = _process_figures()
         return FastTick(
             now_s, self._cpu.percent(), memory.used_bytes, memory.limit_bytes, count_descriptors(), threads, cpu_s,

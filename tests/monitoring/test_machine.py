@@ -62,6 +62,21 @@ def test_a_containers_limits_are_a_hundred_per_cent(
     assert tick.cpu_percent == pytest.approx(50.0)  # a quarter of a second's CPU in a second, of half a CPU
 
 
+def test_a_limit_that_is_set_while_we_run_counts_within_a_minute(tmp_path: Path) -> None:
+    """As when a pod is resized in place; one that is lifted, too."""
+    now = 0.0
+    root = write(tmp_path, {**V2, "memory.max": "max", "cpu.max": "max 100000"})
+    machine = Machine(root=root, clock=lambda: now)
+    total = psutil.virtual_memory().total
+    assert machine.fast().memory_limit_bytes == total
+    write(root, {"memory.max": V2["memory.max"]})
+    now = 61.0
+    assert machine.fast().memory_limit_bytes == 512 * MIB
+    write(root, {"memory.max": "max"})
+    now = 63.0
+    assert machine.fast().memory_limit_bytes == total
+
+
 def test_the_figures_are_those_of_psutil() -> None:
     """Where there is no container: memory, CPU seconds, threads and descriptors as another reader has them."""
     machine, process = Machine(), psutil.Process()

@@ -42,7 +42,7 @@ def memory(root: Path = Path("/"), *, contained: bool = True) -> Memory:
     """The container's memory where it has a limit (cgroup v2, then v1), else the machine's.
 
     Arguments:
-        contained: False where it is known that there is no control group to look at, which saves the look.
+        contained: False where it is known that no control group limits anything, which saves the look.
     """
     found = (_cgroup_v2(root) or _cgroup_v1(root)) if contained else None
     if found is not None and found.limit_bytes < _machine_bytes():
@@ -70,10 +70,9 @@ def _machine_bytes() -> int:
     return int(psutil.virtual_memory().total)
 
 
-def has_control_group(root: Path = Path("/")) -> bool:
-    """Whether there are files of a control group, of either version, that could hold limits."""
-    names = ("memory.max", "cpu.max", "memory/memory.limit_in_bytes", "cpu/cpu.cfs_quota_us")
-    return any((root / "sys/fs/cgroup" / name).exists() for name in names)
+def is_limited(root: Path = Path("/")) -> bool:
+    """Whether a control group, of either version, limits memory or CPU now."""
+    return bool(_cgroup_v2(root) or _cgroup_v1(root) or _cpu_quota(root))
 
 
 def _cgroup_v2(root: Path) -> Memory | None:
@@ -158,7 +157,7 @@ class CpuMeter:
     """CPU use since the last question, as a share of what may be used: of the container, else of the machine."""
 
     root: Path = Path("/")
-    #: False where it is known that there is no control group to look at.
+    #: False where it is known that no control group limits anything.
     contained: bool = True
     _last: tuple[float, float] | None = None
     _percent: float | None = None
