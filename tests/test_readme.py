@@ -209,6 +209,27 @@ def test_the_launcher_serves(example: Path, serve: Start) -> None:
         server.stop()
 
 
+def test_the_mounted_example_serves(example: Path, serve: Start) -> None:
+    """The example with FastAPI serves Streamlit and its health below the mount."""
+    mounted = next(block for block in blocks(language="python") if "api.mount" in block.text)
+    (example / "mounted.py").write_text(mounted.text)
+    port = free_port()
+    command = [str(BIN / "uvicorn"), "mounted:api", "--port", str(port)]
+    server: Server = serve("", command=command, port=port, cwd=example, ready="/ui/health/startup")
+    assert server.get("/ui/health/ready").status == 200
+    assert server.get("/ui/").status == 200
+    assert server.get("/openapi.json").status == 200
+    assert server.stop() == 0
+
+
+def test_the_stop_alone_cleans_up(example: Path) -> None:
+    """The example's callback runs at the block's end."""
+    alone = next(block for block in blocks(language="python") if "GracefulShutdownHandler" in block.text)
+    (example / "alone.py").write_text(alone.text)
+    done = run(f"{sys.executable} alone.py", example)
+    assert done.stdout.splitlines()[-2:] == ["at work", "connections are closed"]
+
+
 def test_the_health_application_serves_alone(tmp_path: Path, serve: Start) -> None:
     """`uvicorn streamlit_extension.endpoints.health:app` answers every health path without Streamlit."""
     lines = list(commands("uvicorn"))
