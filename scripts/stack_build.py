@@ -1,8 +1,8 @@
 """Build the real backends that tests talk to, from the Go modules under tests/stack: `stack_build.py kube etcd`.
 
 Each module is built once for what its files hold and for the Go that builds it, into NAME-HASH/ in a folder of the user
-(`STX_STACK_CACHE`, else `streamlit-extension/stack` in the user's cache), so that another checkout finds it; the folder is
-printed. What nobody has used for a month goes when something new is built.
+(`STX_STACK_CACHE`, else `streamlit-extension/stack` in the cache of the user), so that another checkout finds it; the
+folder is printed. What nobody has used for a month goes when something new is built.
 """
 
 from __future__ import annotations
