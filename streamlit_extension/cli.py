@@ -5,6 +5,7 @@ Commands are imported when they are asked for: `--help` and `maintenance` never 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import re
 import sys
@@ -149,5 +150,7 @@ def load_settings() -> Settings:
 
 def main() -> NoReturn:
     """Run the command line of this process and end it."""
+    if sys.argv[1:2] in (["run"], ["demo"]):
+        gc.disable()  # until it serves: what a start imports is no garbage, and looking for some takes a tenth of it
     cli.main(prog_name=PROGRAM)
     raise AssertionError("a standalone command ends the process")

@@ -15,7 +15,7 @@ from typing import Any
 
 from otel.instrumentation import stable_names_opt_in
 from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
-from otel.instrumentation.streamlit import WATCHER, RunWatcher, StreamlitInstrumentor
+from otel.instrumentation.streamlit import STREAMLIT, WATCHER, RunWatcher
 from otel.instrumentation.streamlit.error_reference import show_error_reference
 from streamlit_extension.beats import Heartbeat, Housekeeping
 from streamlit_extension.control import ControlWatcher
@@ -200,10 +200,9 @@ def instrument_streamlit(stack: contextlib.AsyncExitStack) -> None:
 
     Where `opentelemetry-instrument` does so already, only the reference of errors is added.
     """
-    instrumentor = StreamlitInstrumentor()
-    if not instrumentor.is_instrumented_by_opentelemetry:
-        instrumentor.instrument(skip_dep_check=True)
-        stack.callback(instrumentor.uninstrument)
+    if not STREAMLIT.on:
+        STREAMLIT.start()
+        stack.callback(STREAMLIT.stop)
     WATCHER.on_error_shown = show_error_reference
     stack.callback(setattr, WATCHER, "on_error_shown", None)
 

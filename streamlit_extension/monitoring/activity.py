@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Final
 
-from otel.instrumentation.streamlit import WATCHER, MemorySample, RunOutcome, RunWatcher, ScriptRun
+from otel.instrumentation.streamlit import STREAMLIT, WATCHER, MemorySample, RunOutcome, RunWatcher, ScriptRun
 from streamlit_extension.monitoring.engagement import Visits
 from streamlit_extension.monitoring.growth import Growth, GrowthVerdict, History, MemoryPoint
-from streamlit_extension.monitoring.model import Holder
+from streamlit_extension.monitoring.ticks import Holder
 from streamlit_extension.monitoring.window import SlidingWindow
 
 _logger = logging.getLogger("streamlit_extension.monitoring")
@@ -111,10 +111,7 @@ def activity() -> Activity:
 
 
 def _newest_sample() -> MemorySample:
-    from otel.instrumentation.streamlit import StreamlitInstrumentor
-
-    found: MemorySample = StreamlitInstrumentor().memory
-    return found
+    return STREAMLIT.memory
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, Final
 
 from otel.instrumentation.sqlalchemy import ENGINES
@@ -13,19 +12,19 @@ from otel.instrumentation.streamlit.reading import connected_sessions
 from streamlit_extension.health.checks.pools import look_at
 from streamlit_extension.logs.business import EventPace, business_events
 from streamlit_extension.monitoring.activity import Activity, MemoryGrowth, activity, memory_growth
-from streamlit_extension.monitoring.machine import Machine, descriptor_limit
+from streamlit_extension.monitoring.machine import Machine, descriptor_limit, this_machine
 from streamlit_extension.monitoring.model import (
     ApplicationMetrics,
     BusinessMetrics,
     CacheUse,
     EventRate,
     HeldMemory,
-    Holder,
     MetricsSnapshot,
     PoolStatistics,
     ResponseTimes,
     SystemMetrics,
 )
+from streamlit_extension.monitoring.ticks import Holder
 from streamlit_extension.monitoring.window import WindowStatistics
 
 #: What a business metric is made of, unless it is told otherwise: its name → the events that are it.
@@ -36,12 +35,6 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: Sessions that the snapshot names, those which hold most.
 LARGEST: Final = 5
-
-
-@cache
-def this_machine() -> Machine:
-    """The process's reader of the machine; its folder is the data folder once an application has started."""
-    return Machine()
 
 
 class MetricsCollector:

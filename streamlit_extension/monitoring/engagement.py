@@ -7,9 +7,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from streamlit_extension.monitoring.model import Engagement
+if TYPE_CHECKING:
+    from streamlit_extension.monitoring.model import Engagement
 
 WINDOW_S: Final = 3600.0
 SLOT_S: Final = 60.0
@@ -65,6 +66,8 @@ class Visits:
 
     def read(self) -> Engagement:
         """What the last hour was like."""
+        from streamlit_extension.monitoring.model import Engagement
+
         now_s = self._clock()
         with self._lock:
             self._forget(now_s)

@@ -15,8 +15,8 @@ from otel.config import TelemetryConfig
 from otel.families import Exemplar, Family, families_of, merge
 from otel.scrape import Format, Scraper
 from streamlit_extension.monitoring.activity import memory_growth
-from streamlit_extension.monitoring.collector import this_machine
 from streamlit_extension.monitoring.instruments import SystemInstruments
+from streamlit_extension.monitoring.machine import this_machine
 from streamlit_extension.monitoring.workers import WorkerShare
 
 #: Limit of one collection, in seconds; Prometheus's own default for a whole scrape is 10.

@@ -15,7 +15,7 @@ from otel.containment import contained
 from otel.names import SCHEMA_URL, UNITS, Attribute, Metric
 from streamlit_extension.monitoring.growth import GrowthVerdict
 from streamlit_extension.monitoring.machine import Machine, descriptor_limit, process_cpu_times
-from streamlit_extension.monitoring.model import Holder, Transfer
+from streamlit_extension.monitoring.ticks import Holder, Transfer
 
 SCOPE: Final = "streamlit_extension.monitoring"
 Observations = Iterable[Observation]

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
 from streamlit_extension.health.checks import system
-from streamlit_extension.monitoring.model import DiskUsage, FastTick, SlowTick, Transfer
+from streamlit_extension.monitoring.ticks import DiskUsage, FastTick, SlowTick, Transfer
 
 #: The fast tick repeats itself when it is asked again within this many seconds, the slow one within this many.
 FAST_S: Final = 1.0
@@ -97,6 +98,12 @@ class Machine:
             _or({}, _networks),
             _or({}, _cpu_times),
         )
+
+
+@cache
+def this_machine() -> Machine:
+    """The process's reader of the machine; its folder is the data folder once an application has started."""
+    return Machine()
 
 
 def _or(otherwise: Any, read: Callable[[], Any]) -> Any:

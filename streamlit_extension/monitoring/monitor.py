@@ -12,8 +12,9 @@ from streamlit_extension.alerts.rules import POOL_SHARE, THRESHOLDS, default_rul
 from streamlit_extension.monitoring.collector import MetricsCollector
 from streamlit_extension.monitoring.export import MetricsExport, process_export
 from streamlit_extension.monitoring.growth import Growth
-from streamlit_extension.monitoring.model import Holder, MetricsSnapshot
+from streamlit_extension.monitoring.model import MetricsSnapshot
 from streamlit_extension.monitoring.readings import readings
+from streamlit_extension.monitoring.ticks import Holder
 
 
 @dataclass(frozen=True, slots=True)

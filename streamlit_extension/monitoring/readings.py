@@ -7,7 +7,8 @@ import time
 from streamlit_extension.alerts.model import Metric, Reading
 from streamlit_extension.monitoring.collector import MetricsCollector
 from streamlit_extension.monitoring.growth import Growth
-from streamlit_extension.monitoring.model import Holder, PoolStatistics
+from streamlit_extension.monitoring.model import PoolStatistics
+from streamlit_extension.monitoring.ticks import Holder
 from streamlit_extension.monitoring.window import WindowStatistics
 
 #: A further reading: the growth of what looks like a leak, in per cent of the memory limit an hour; 0 for none.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from otel import installed
 from streamlit_extension.monitoring.activity import activity, memory_growth
-from streamlit_extension.monitoring.collector import this_machine
 from streamlit_extension.monitoring.export import process_export
 from streamlit_extension.monitoring.instruments import SystemInstruments
+from streamlit_extension.monitoring.machine import this_machine
 from streamlit_extension.monitoring.workers import worker_group
 
 __all__ = ["activity", "process_export", "start_monitoring"]

@@ -5,15 +5,21 @@
 internals.
 """
 
-from otel.instrumentation.streamlit.instrumentor import StreamlitInstrumentor
+from typing import TYPE_CHECKING, Any
+
 from otel.instrumentation.streamlit.memory import MemorySample, MemorySampler, SessionMemory
 from otel.instrumentation.streamlit.model import RunOutcome, RunTrigger, RunType, ScriptRun
 from otel.instrumentation.streamlit.process import WATCHER
 from otel.instrumentation.streamlit.reading import CacheStatistics, cache_statistics, in_script_thread
 from otel.instrumentation.streamlit.seams import seams
+from otel.instrumentation.streamlit.telemetry import STREAMLIT
 from otel.instrumentation.streamlit.watcher import RunWatcher
 
+if TYPE_CHECKING:
+    from otel.instrumentation.streamlit.instrumentor import StreamlitInstrumentor
+
 __all__ = [
+    "STREAMLIT",
     "WATCHER",
     "CacheStatistics",
     "MemorySample",
@@ -29,3 +35,12 @@ __all__ = [
     "in_script_thread",
     "seams",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the instrumentor once somebody asks for it: its base class is dear."""
+    if name != "StreamlitInstrumentor":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from otel.instrumentation.streamlit.instrumentor import StreamlitInstrumentor
+
+    return StreamlitInstrumentor
