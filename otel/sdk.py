@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -74,8 +74,69 @@ class OwnTracerProvider(TracerProvider):
             tracer._set_resource(resource)
 
 
+class MeasurementRoutes:
+    """Where each set of attributes goes: the SDK hashes and compares it anew for every measurement and every reader.
+
+    Two readers (OTLP and the scrape) each keep an aggregation of their own, with its own temporality, exemplars and
+    last value; what is shared is finding them. A set that isn't made of plain values goes the SDK's own way.
+
+    Arguments:
+        consumer: the SDK's; what it has made is used as it is.
+    """
+
+    def __init__(self, consumer: Any) -> None:
+        from opentelemetry.sdk.metrics._internal._view_instrument_match import _hash_attributes
+
+        self._consumer = consumer
+        self._hash = _hash_attributes
+        self._filter = consumer._sdk_config.exemplar_filter.should_sample
+        self._known: tuple[Any, dict[Any, tuple[Any, ...]]] = (consumer._reader_storages, {})
+
+    def consume(self, measurement: Any) -> None:
+        """Take one measurement, in place of the consumer's `consume_measurement`."""
+        instrument, attributes = measurement.instrument, measurement.attributes
+        storages = self._consumer._reader_storages  # another object whenever a reader comes or goes
+        known = self._known
+        if known[0] is not storages or len(known[1]) >= MAX_ROUTES:
+            known = self._known = (storages, {})
+        sampled = self._filter(measurement.value, measurement.time_unix_nano, attributes, measurement.context)
+        try:
+            # 1, 1.0 and True are equal, and are three sets all the same.
+            key = (instrument, *attributes.items(), *map(type, attributes.values())) if attributes else instrument
+            found = known[1].get(key)
+        except TypeError:
+            key = found = None
+        if found is not None:
+            for aggregation in found:
+                aggregation.aggregate(measurement, sampled)
+            return
+        for storage in storages.values():
+            storage.consume_measurement(measurement, sampled)
+        if key is not None and all(type(each) in _PLAIN for each in (attributes or {}).values()):
+            known[1][key] = tuple(self._find(storages, instrument, attributes or {}))
+
+    def _find(self, storages: Any, instrument: Any, attributes: Mapping[str, Any]) -> Iterator[Any]:
+        """The aggregations that have just taken a measurement of these attributes."""
+        for storage in storages.values():
+            for match in storage._get_or_init_view_instrument_match(instrument):
+                kept = match._view._attribute_keys
+                left = {name: each for name, each in attributes.items() if kept is None or name in kept}
+                yield match._attributes_aggregation[self._hash(left)]
+
+
+#: Sets of attributes, of all instruments together, whose way is remembered.
+MAX_ROUTES: Final = 10_000
+_PLAIN: Final = frozenset({str, bool, int, float})
+
+
 class OwnMeterProvider(MeterProvider):
-    """A meter provider that begins from nothing in a forked child."""
+    """A meter provider that begins from nothing in a forked child, and finds a measurement's aggregations once."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        with suppress(ImportError, AttributeError):  # an SDK that has moved its parts is left as it is
+            consumer: Any = self._measurement_consumer
+            consumer.consume_measurement = MeasurementRoutes(consumer).consume
 
     def _handle_fork(self) -> None:
         """As with the tracer provider."""
