@@ -130,7 +130,9 @@ class ConsoleTap:
 
 def _as_json(record: Any) -> str:
     if isinstance(record, LogFact):
-        return json.dumps({name: getattr(record, name) for name in LogFact.__struct_fields__}, default=str)
+        return json.dumps(
+            {name: getattr(record, name) for name in LogFact.__struct_fields__ if name != "size_bytes"}, default=str
+        )
     return " ".join(line.strip() for line in record.to_json().splitlines())
 
 

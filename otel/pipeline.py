@@ -153,16 +153,18 @@ class Pipeline:
 
     def put_log(self, fact: LogFact) -> None:
         """Take a log record (`LogSink`); only appends, never waits, never raises."""
-        try:
-            size = FACT_BYTES + len(fact.body)
-            for value in fact.attributes.values():
-                kind = value.__class__
-                if kind is str:
-                    size += len(value)
-                elif kind is not int and kind is not float and kind is not bool:
-                    size += value_bytes(value)
-        except Exception:
-            size = fact_bytes(fact)
+        size = fact.size_bytes
+        if not size:
+            try:
+                size = FACT_BYTES + len(fact.body)
+                for value in fact.attributes.values():
+                    kind = value.__class__
+                    if kind is str:
+                        size += len(value)
+                    elif kind is not int and kind is not float and kind is not bool:
+                        size += value_bytes(value)
+            except Exception:
+                size = fact_bytes(fact)
         total = self._bytes + size
         if total > self._short_way_bytes and not self._room(Signal.LOGS, 1, total):
             return

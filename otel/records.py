@@ -39,7 +39,8 @@ class LogFact(msgspec.Struct, gc=False):
     in which there are no cycles for the garbage collector to look for.
 
     `timestamp_ns` counts from the Unix epoch. `severity_number` is the log data model's (1 to 24), `severity_text` the
-    level's name. Ids are 0 outside any span. `scope` is the logger's name.
+    level's name. Ids are 0 outside any span. `scope` is the logger's name. `size_bytes` is about what the record holds
+    in memory, where its maker knows; 0 has it measured.
     """
 
     timestamp_ns: int
@@ -52,6 +53,7 @@ class LogFact(msgspec.Struct, gc=False):
     span_id: int
     trace_flags: int
     scope: str
+    size_bytes: int = 0
 
 
 class LogSink(Protocol):

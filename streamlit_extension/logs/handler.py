@@ -17,6 +17,7 @@ from otel.guard import MAX_FIELDS, MAX_TEXT, is_sensitive, known_secrets, looks_
 from otel.logsink import current_log_sink, is_export_path
 from otel.records import LogFact
 from otel.secret_text import maybe_token
+from otel.sizes import FACT_BYTES
 from streamlit_extension.logs.correlation import Ids
 from streamlit_extension.logs.entry import DONE, RESERVED, Entry, entry_of
 from streamlit_extension.logs.formats import LogFormat, escape, formatter_of, json_time, to_json, wants_colour
@@ -208,6 +209,7 @@ class LineHandler(logging.Handler):
                     ids.span_id,
                     ids.flags,
                     logger,
+                    FACT_BYTES + len(line),  # its texts and more: nobody has to go through them again
                 )
             )
         return True

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -177,6 +178,14 @@ def test_attributes_count_by_what_they_hold(make: Callable[..., Made], attribute
     for _ in range(10):
         made.pipeline.put_log(fact("", **attributes))
     assert made.account().emitted == 10
+    assert made.account().dropped == {DropReason.MEMORY: 2}
+
+
+def test_a_size_that_the_maker_knows_counts(make: Callable[..., Made]) -> None:
+    """Of ten records that say they hold 100 kB eight fit, whatever is in them."""
+    made = make(delay_s=60.0, max_bytes=850_000)
+    for _ in range(10):
+        made.pipeline.put_log(msgspec.structs.replace(fact(""), size_bytes=100_000))
     assert made.account().dropped == {DropReason.MEMORY: 2}
 
 
