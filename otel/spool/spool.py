@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ MEMORY_BYTES: Final = 16 * 1024 * 1024
 PERIOD_S: Final = 5.0
 #: A stop does not wait longer for a receiver that answers nothing or with failures: what waits is safe on disk.
 STOP_PATIENCE_S: Final = 2.0
+#: Share of a flush's time that a look for what dead processes left may take.
+LOOK_SHARE: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class Spool:
         self._stopping = False
         self._wake = Bell()
         self._keeper: threading.Thread | None = None
+        self._lookers: deque[threading.Event] = deque()
         self._problem = ""
         self._refused = ""
 
@@ -139,9 +143,11 @@ class Spool:
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything is sent that waits for a sender; False when it is not within `timeout_s` seconds.
 
-        A receiver that fails is given two seconds: what waits is safe on disk. Where it is not the whole time is used.
+        What children and other processes have left until now is taken over first. A receiver that fails is given two seconds: what waits is safe on disk. Where it is not the whole time is used.
         """
-        return self._wait_until_sent(time.monotonic() + timeout_s)
+        deadline = time.monotonic() + timeout_s
+        self._have_looked(LOOK_SHARE * timeout_s)
+        return self._wait_until_sent(deadline)
 
     def close(self, timeout_s: float) -> None:
         """Send what can be sent, leave the rest for the next start; returns within about `timeout_s` seconds.
@@ -211,11 +217,23 @@ class Spool:
         suppress_instrumentation()
         while not self._stopping:
             rings = self._wake.rings
+            lookers = [self._lookers.popleft() for _ in range(len(self._lookers))]
             try:
                 self.look_after()
             except Exception as error:
                 self._notices.say("spool.keeper", f"looking after the spool failed: {describe(error)}")
+            for looker in lookers:
+                looker.set()
             self._wake.wait(rings, self._period_s)
+
+    def _have_looked(self, timeout_s: float) -> None:
+        """Let the keeper do a round that begins now; a disk that hangs is waited for no longer than `timeout_s`."""
+        if self._keeper is None or self._folder is None or self._stopping:
+            return
+        looked = threading.Event()
+        self._lookers.append(looked)
+        self._wake.ring()
+        looked.wait(timeout_s)
 
     def look_after(self) -> None:
         """One round: a file where there is none, orphans, damage, age and size, what the disk did not take before."""

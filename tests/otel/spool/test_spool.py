@@ -380,3 +380,20 @@ def test_after_the_end_what_comes_is_counted_as_lost(tmp_path: Path) -> None:
     commit(spool, ledger, batch(Signal.LOGS, [1]))
     assert settled(ledger) == {Signal.LOGS: {"emitted": 1, "shutdown": 1}}
     assert os.listdir(tmp_path) == []
+
+
+def test_a_flush_sends_what_others_have_left_until_then(tmp_path: Path) -> None:
+    """A child that ended a moment ago is not waited for until the keeper's next round, which may never come."""
+    receiver, ledger = Steered(Signal.LOGS), Ledger()
+    spool = Spool(tmp_path, ledger, senders(receiver), period_s=3600)
+    spool.start()
+    spool.look_after()
+    left = Ledger()
+    child = Spool(tmp_path, left, {})
+    child.start(own=True)
+    commit(child, left, batch(Signal.LOGS, [1, 2]))
+    child.close(0)
+    assert spool.flush(20)
+    assert receiver.taken == [1, 2]
+    assert settled(ledger) == {Signal.LOGS: {"emitted": 2, "delivered": 2}}
+    spool.close(5)
