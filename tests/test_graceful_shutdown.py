@@ -57,6 +57,34 @@ def test_a_failing_callback_is_contained_and_named(caplog: pytest.LogCaptureFixt
     assert "breaks failed while stopping: ValueError: no luck" in caplog.text
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_a_callback_that_means_to_end_the_program_is_a_failure_too(
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """`sys.exit()` in a callback ends neither the stop nor goes unsaid."""
+    seen: list[str] = []
+    handler = GracefulShutdownHandler(budget_s=5)
+
+    def leaves() -> None:
+        raise kind
+
+    handler.add_cleanup(lambda: seen.append("still called"))
+    handler.add_cleanup(leaves, "leaves")
+    handler.shutdown_sequence()
+    assert seen == ["still called"]
+    assert f"leaves failed while stopping: {kind.__name__}" in caplog.text
+
+
+def test_a_callback_that_stops_the_program_does_not_wait_for_itself() -> None:
+    """`shutdown_sequence()` in a step returns at once: the stop goes on, and nothing is cut off."""
+    handler = GracefulShutdownHandler(budget_s=60)
+    handler.add_cleanup(lambda: handler.shutdown_sequence())
+    handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, lambda _: (handler.shutdown_sequence(), None)[1])
+    report = handler.shutdown_sequence()
+    assert report.clean
+    assert report.duration_s < 30
+
+
 @pytest.mark.parametrize("value", [True, 1, ("a", "b"), (None,)])
 def test_what_a_callback_returns_means_nothing(value: object) -> None:
     """Any function may be a clean-up callback (`future.cancel`, `thread.join`), and a stop is clean whatever it says."""
@@ -259,6 +287,34 @@ def test_a_second_signal_ends_it_within_a_second() -> None:
     assert code == 1
     assert "second signal" in output
     assert took_s < 2.0
+
+
+POLITE = """
+    async def loops():
+        async with GracefulShutdownHandler(budget_s=5) as handler:
+            handler.on_complete(lambda: time.sleep(0.3))  # the block is left before the signal's thread has ended
+            print("ready")
+            while not handler.stopping.is_set():
+                await asyncio.sleep(0.01)
+
+    def waits():
+        with GracefulShutdownHandler(budget_s=5) as handler:
+            handler.on_complete(lambda: time.sleep(0.3))
+            handler.add_cleanup(lambda: time.sleep(0.1))
+            print("ready")
+            handler.stopping.wait()
+
+    import asyncio
+    RUN
+    print("not reached")
+"""
+
+
+@pytest.mark.parametrize("how", ["waits()", "asyncio.run(loops())"])
+def test_a_program_that_leaves_its_block_at_a_signal_ends_with_0(how: str) -> None:
+    """One that looks at `stopping` ends as one that only sleeps, never by the signal itself."""
+    code, output, _ = _end(_program(POLITE.replace("RUN", how)), signal.SIGTERM)
+    assert (code, output) == (0, "")
 
 
 ASYNCIO = """

@@ -89,6 +89,8 @@ class GracefulShutdownHandler:
         self._started_s: float | None = None
         self._first_signal: tuple[int, float] | None = None
         self._previous: dict[signal.Signals, Any] = {}
+        self._leaving = False
+        self._in_step = threading.local()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_complete: list[Callable[[], None]] = []
         self.phase: ShutdownPhase | None = None
@@ -138,8 +140,9 @@ class GracefulShutdownHandler:
         """Put back the handlers that `register_signal_handlers` found, where ours is still the one in place."""
         if threading.current_thread() is not threading.main_thread():
             return
-        while self._previous:
-            number, previous = self._previous.popitem()
+        with self._lock:
+            found, self._previous = self._previous, {}
+        for number, previous in found.items():
             if signal.getsignal(number) == self._on_signal:
                 signal.signal(number, signal.SIG_DFL if previous is None else previous)
 
@@ -156,8 +159,9 @@ class GracefulShutdownHandler:
 
     def _run_for_signal(self, name: str, number: int) -> None:
         self.shutdown_sequence(name)
-        if self._exit_when_done and self._previous:
-            signal.raise_signal(number) if os.name == "nt" else os.kill(os.getpid(), number)
+        with self._lock:  # not after the handlers were put back: the signal would kill
+            if self._exit_when_done and self._previous and not self._leaving:
+                signal.raise_signal(number) if os.name == "nt" else os.kill(os.getpid(), number)
 
     # -- the sequence -------------------------------------------------------------------------------------------
 
@@ -174,7 +178,8 @@ class GracefulShutdownHandler:
             if first:
                 self._started_s = self._clock()
         if not first:
-            self.wait_for_completion(self.budget_s + 1.0)
+            if not getattr(self._in_step, "is_set", False):  # a step would wait for itself
+                self.wait_for_completion(self.budget_s + 1.0)
             return self.report or ShutdownReport(reason, self.budget_s, ())
         started_s = self._started_s or 0.0
         self.stopping.set()
@@ -263,13 +268,14 @@ class GracefulShutdownHandler:
             cancelled.extend(outcome.value)
 
     def _call(self, function: Callable[[], Any], outcome: _Outcome, deadline: Deadline) -> None:
+        self._in_step.is_set = True
         try:
             value = function()
             if inspect.isawaitable(value):
                 value = self._await(value, deadline)
             outcome.value = value
-        except Exception as error:
-            outcome.error = error
+        except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
+            outcome.error = error  # also of one that calls `sys.exit()`: nobody has heard of it
         finally:
             outcome.done.set()
 
@@ -294,8 +300,15 @@ class GracefulShutdownHandler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leaving = True
         self.shutdown_sequence(_reason(error))
+        self._left(error)
+
+    def _left(self, error: BaseException | None) -> None:
+        """After a signal the program ends with its block, wherever the signal found it."""
         self.restore_signal_handlers()
+        if error is None and self._first_signal is not None and self._exit_when_done:
+            raise SystemExit(0)
 
     async def __aenter__(self) -> Self:
         self.bind_loop(asyncio.get_running_loop())
@@ -305,6 +318,7 @@ class GracefulShutdownHandler:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leaving = True
         if not self._done.is_set():  # after a signal's stop the loop is ending and waits for nothing new
             loop = asyncio.get_running_loop()
             done = loop.create_future()
@@ -316,7 +330,7 @@ class GracefulShutdownHandler:
             threading.Thread(target=run, name="stx-shutdown", daemon=True).start()
             await asyncio.wait([done])
         self.bind_loop(None)
-        self.restore_signal_handlers()
+        self._left(error)
 
 
 def _reason(error: BaseException | None) -> str:
