@@ -83,7 +83,8 @@ class OtlpTarget:
     """Where one signal is sent and how.
 
     `endpoint` is the whole URL of HTTP (`…/v1/traces`), or scheme, host and port of gRPC. `headers` may hold secrets
-    and are left out of the repr. Certificates are paths of PEM files. `insecure` concerns gRPC alone.
+    and are left out of the repr. Certificates are paths of PEM files. `insecure` concerns gRPC alone, `proxy` (a URL)
+    HTTP alone: gRPC's own library reads the same variables.
     """
 
     endpoint: str
@@ -95,6 +96,7 @@ class OtlpTarget:
     client_certificate: Path | None = None
     client_key: Path | None = None
     insecure: bool = False
+    proxy: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,7 @@ def _target(env: Environment, signal: Signal, forced: Protocol | None) -> OtlpTa
         client_certificate=env.file(name("CLIENT_CERTIFICATE")),
         client_key=env.file(name("CLIENT_KEY")),
         insecure=insecure or endpoint.startswith("http://"),
+        proxy=None if protocol is Protocol.GRPC else env.proxy(endpoint),
     )
 
 

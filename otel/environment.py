@@ -151,6 +151,14 @@ class Environment:
             raise self.error(name, allowed)
         return value
 
+    def proxy(self, endpoint: str) -> str | None:
+        """The proxy for an endpoint, None for none; its modules are loaded only where a variable names one."""
+        if not any(name.lower().endswith("_proxy") for name in self._environ):
+            return None
+        from otel.proxies import proxy_of
+
+        return proxy_of(self._environ, endpoint)
+
     def headers(self, name: str) -> dict[str, str]:
         """Headers: `key=value` pairs with commas, percent-encoded (W3C baggage); a value is never repeated."""
         found = {}

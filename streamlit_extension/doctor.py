@@ -70,6 +70,7 @@ def examine(settings: Settings, script: Path | None, environ: Mapping[str, str])
         *_seams(),
         *_settings(settings),
         *_data_folder(settings),
+        *_spool(settings),
         *_ports(settings),
         *_endpoints(settings, environ),
         *_pages(settings, script),
@@ -129,6 +130,31 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
     cap_bytes = settings.spool.max_bytes
     remedy = "" if free_bytes >= cap_bytes else "set spool.max_bytes (STX_SPOOL__MAX_BYTES) below the free space"
     yield Finding("data folder", "room for the spool", f"{cap_bytes / 1024**2:,.0f} MiB at most", remedy)
+
+
+def _spool(settings: Settings) -> Iterator[Finding]:
+    """What waits to be sent, and what of it can't be read; the files are only looked at."""
+    from otel.spool import FOLDER
+    from otel.spool.reading import status_of
+    from otel.spool.salvage import ASIDE_SUFFIX
+
+    folder = settings.data_dir / FOLDER
+    if not folder.is_dir():
+        yield Finding("spool", "waiting", "nothing: there is no spool yet")
+        return
+    files = status_of(folder)
+    records = [(each.owned, waiting.records) for each in files for waiting in each.waiting.values()]
+    left = sum(count for owned, count in records if not owned)
+    value = f"{sum(count for _, count in records):,} records" + (f", {left:,} of ended processes" if left else "")
+    yield Finding("spool", "waiting", value)
+    for each in files:
+        if each.problem:
+            remedy = (
+                "nothing to do: the next start saves what can be read" if not each.owned else "see its process' log"
+            )
+            yield Finding("spool", each.path.name, f"can't be read: {each.problem}", remedy)
+    if aside := sorted(folder.glob(f"*{ASIDE_SUFFIX}")):
+        yield Finding("spool", "set aside", f"{len(aside)} damaged files, which may be removed")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

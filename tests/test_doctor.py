@@ -60,6 +60,27 @@ def test_a_seam_that_has_moved_is_a_problem_with_what_is_lost(tmp_path: Path, mo
         assert finding.value.startswith("missing: ") and lost in finding.value and "README" in finding.remedy
 
 
+def test_what_waits_in_the_spool_is_told(tmp_path: Path) -> None:
+    """How many records wait, whose files they are in, and which file can't be read."""
+    from otel.ledger import Ledger
+    from otel.records import Signal
+    from otel.spool import FOLDER, Spool
+    from tests.support.spooling import batch, commit
+
+    assert one(look(tmp_path), "waiting", "spool") == Finding("spool", "waiting", "nothing: there is no spool yet")
+    ledger, folder = Ledger(), tmp_path / "data" / FOLDER
+    dead = Spool(folder, ledger, {})
+    dead.start()
+    commit(dead, ledger, batch(Signal.LOGS, [1, 2, 3]))
+    dead.close(0)
+    assert one(look(tmp_path), "waiting", "spool").value == "3 records, 3 of ended processes"
+    (folder / "0-broken.db").write_bytes(b"no database at all" * 400)
+    finding = one(look(tmp_path), "0-broken.db", "spool")
+    assert finding.value.startswith("can't be read: ") and "next start" in finding.remedy
+    (folder / "1-old.db.damaged").write_bytes(b"")
+    assert "1 damaged" in one(look(tmp_path), "set aside", "spool").value
+
+
 def test_folder_is_looked_at_and_not_made(tmp_path: Path) -> None:
     """A folder that isn't there yet is fine where it can be made, a problem where a file is in its way."""
     assert not one(look(tmp_path), str(tmp_path / "data")).remedy

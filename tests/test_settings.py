@@ -290,6 +290,13 @@ def test_checks_take_defaults_and_overrides() -> None:
         ("TRUST_INBOUND_CONTEXT", "yes"),
         ("NOTIFY__EMAIL__RECIPIENTS", "a@b.org"),
         ("DATA_DIR", "~nobody-of-that-name/x"),
+        ("SPOOL__MAX_BYTES", "1048575"),
+        ("SPOOL__MAX_BYTES", "512M"),
+        ("SPOOL__MAX_BYTES", "-1"),
+        ("SPOOL__MAX_AGE_S", "0"),
+        ("SPOOL__MAX_AGE_S", "nan"),
+        ("SPOOL__MAX_AGE_S", "3d"),
+        ("SPOOL", "{}"),
     ],
 )
 def test_bad_values_are_refused_by_name(tmp_path: Path, name: str, value: str) -> None:

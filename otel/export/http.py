@@ -7,17 +7,20 @@ wait is for what is left of one deadline.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import encodings.idna  # noqa: F401 - the first look-up of a name imports it: a fork in the midst of that hangs the child
+import errno
 import http.client
 import io
 import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from otel.config import Compression, OtlpTarget
 from otel.export import outcome
@@ -61,10 +64,14 @@ class HttpSender:
         self._host, self._port = address.hostname, address.port
         self._path = (address.path or "/") + (f"?{address.query}" if address.query else "")
         self._tls = _tls_context(target) if address.scheme == "https" else None
+        self._proxy = None if target.proxy is None else _Proxy.of(target.proxy, signal)
+        if self._proxy is not None and self._tls is None:  # RFC 9112, 3.2.2: the absolute form
+            self._path = f"http://{address.netloc.rpartition('@')[2]}{self._path}"
         self._headers = {
             "User-Agent": USER_AGENT,
             **target.headers,
             "Content-Type": "application/x-protobuf",
+            **(self._proxy.headers if self._proxy is not None and self._tls is None else {}),
             **({"Content-Encoding": "gzip"} if self._gzip else {}),
         }
         self._connection: _Connection | None = None
@@ -102,7 +109,7 @@ class HttpSender:
             kept.deadline = deadline
             return kept
         self.close()
-        fresh = _Connection(self._host, self._port, self._tls, deadline)
+        fresh = _Connection(self._host, self._port, self._tls, deadline, self._proxy)
         with self._lock:
             if self._aborted:
                 raise ConnectionAbortedError("the sender was stopped")
@@ -131,30 +138,83 @@ class HttpSender:
         self.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Proxy:
+    """Where a proxy listens, and what it wants to be told."""
+
+    host: str
+    port: int
+    headers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, url: str, signal: Signal) -> _Proxy:
+        """Read a proxy's URL; the text of an error holds nothing of it."""
+        try:
+            address = urlsplit(url)
+            host, port = address.hostname, address.port or 80
+        except ValueError:
+            host = None
+        if host is None or address.scheme != "http":
+            raise ValueError(f"the proxy for {signal} is no http:// URL")
+        if address.username is None:
+            return cls(host, port, {})
+        secret = f"{unquote(address.username)}:{unquote(address.password or '')}".encode()
+        return cls(host, port, {"Proxy-Authorization": "Basic " + base64.b64encode(secret).decode()})
+
+    def tunnel(self, raw: socket.socket, host: str, port: int, deadline: Deadline) -> None:
+        """Ask for a connection through to `host`; raises `OSError` where it is refused."""
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        raw.settimeout(deadline.left_s())
+        raw.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        answer = b""
+        while b"\r\n\r\n" not in answer:  # byte by byte: what follows is not for us
+            raw.settimeout(deadline.left_s())
+            byte = raw.recv(1)
+            if not byte or len(answer) > _MOST_ANSWER_BYTES:
+                raise OSError(errno.ECONNRESET, "the proxy gave no answer")
+            answer += byte
+        status = answer[9:12].decode("latin-1")
+        if not status.startswith("2"):
+            raise OSError(errno.ECONNREFUSED, f"the proxy refused: HTTP {status if status.isdigit() else '?'}")
+
+
 class _Connection(http.client.HTTPConnection):
     """A connection whose every wait is for what is left of `deadline`."""
 
     auto_open = 0
 
-    def __init__(self, host: str, port: int | None, tls: ssl.SSLContext | None, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int | None,
+        tls: ssl.SSLContext | None,
+        deadline: Deadline,
+        proxy: _Proxy | None = None,
+    ) -> None:
         super().__init__(host, port or (443 if tls is not None else 80))
         if tls is not None:
             self.default_port = 443
         self.deadline = deadline
         self._tls = tls
+        self._proxy = proxy
         self._raw: socket.socket | None = None
 
     def connect(self) -> None:
         """Try each of the host's addresses."""
         error: OSError = ConnectionError("the name has no address")
         # The name's look-up can't be given a time; a stop does not wait for it.
-        for family, kind, protocol, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+        place = (self.host, self.port) if self._proxy is None else (self._proxy.host, self._proxy.port)
+        for family, kind, protocol, _, address in socket.getaddrinfo(*place, type=socket.SOCK_STREAM):
             self._raw = socket.socket(family, kind, protocol)
             try:
                 self._raw.settimeout(self.deadline.left_s())
                 self._raw.connect(address)
                 self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._tls is not None:
+                    if self._proxy is not None:
+                        self._proxy.tunnel(self._raw, self.host, self.port, self.deadline)
                     self._raw.settimeout(self.deadline.left_s())
                     self._raw = self._tls.wrap_socket(self._raw, server_hostname=self.host)
             except OSError as found:

@@ -143,7 +143,8 @@ class Spool:
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything is sent that waits for a sender; False when it is not within `timeout_s` seconds.
 
-        What children and other processes have left until now is taken over first. A receiver that fails is given two seconds: what waits is safe on disk. Where it is not the whole time is used.
+        What children and other processes have left until now is taken over first. A receiver that fails is given two
+        seconds: what waits is safe on disk. Where it is not the whole time is used.
         """
         deadline = time.monotonic() + timeout_s
         self._have_looked(LOOK_SHARE * timeout_s)
