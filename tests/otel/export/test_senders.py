@@ -21,7 +21,6 @@ from otel.export.outcome import Kind, Outcome
 from otel.export.target import Sender, make_sender
 from otel.records import Signal
 from tests.support.otlp import OtlpReceiver, Reply
-from tests.support.requirements import program
 from tests.support.spooling import request
 
 
@@ -238,34 +237,6 @@ def test_an_endless_answer_is_not_read(otlp: OtlpReceiver) -> None:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority, and a server's and a client's certificate of its making."""
-    openssl, folder = program("openssl"), tmp_path_factory.mktemp("tls")
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
-    for name in ("server", "client"):
-        run(
-            "req",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            f"{name}.key",
-            "-out",
-            f"{name}.csr",
-            "-subj",
-            f"/CN={name}",
-        )
-        issue = ("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
-        run(*issue, "-out", f"{name}.pem", "-days", "2", "-extfile", "names")
-    return folder
 
 
 def test_tls_with_client_certificates(authority: Path) -> None:
