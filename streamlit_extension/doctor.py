@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from otel.environment import ENDPOINTS
 from otel.file_systems import nearest_existing, network_file_system
+from otel.proxies import proxy_of
 from streamlit_extension._settings_load import origin_of
 from streamlit_extension.health.checks.external_apis import RefusedAddressError, SocketAddress, permitted_addresses
 from streamlit_extension.page_paths import page_path_collisions
@@ -212,7 +213,17 @@ def _holder(port: int) -> tuple[str, bool]:
 
 def _endpoints(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     for name, url in _configured_urls(settings, environ):
-        trouble, remedy = _unreachable(url, is_api=name.startswith("health.external_apis.")), ""
+        proxy = proxy_of(environ, url) if name in ENDPOINTS else None
+        trouble, remedy = _unreachable(proxy or url, is_api=name.startswith("health.external_apis.")), ""
+        if proxy is not None:
+            shown = f"{redact_url(url)} through {redact_url(proxy)}, which"
+            yield Finding(
+                "endpoints",
+                name,
+                f"{shown} {trouble or 'answers'}",
+                "check the proxy's variables (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)" if trouble else "",
+            )
+            continue
         if trouble:
             remedy = f"check {name}, the network policy and that the service is up"
         if trouble and trouble.startswith(_REFUSED):

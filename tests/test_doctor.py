@@ -60,6 +60,16 @@ def test_a_seam_that_has_moved_is_a_problem_with_what_is_lost(tmp_path: Path, mo
         assert finding.value.startswith("missing: ") and lost in finding.value and "README" in finding.remedy
 
 
+def test_behind_a_proxy_it_is_the_proxy_that_has_to_answer(tmp_path: Path, taken: int) -> None:
+    """A collector that only the proxy reaches is no problem, a proxy that is not there is one; no password is shown."""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.invalid:4318"}
+    reached = look(tmp_path, {**environ, "HTTP_PROXY": f"http://u:secret@127.0.0.1:{taken}"})
+    finding = one(reached, "OTEL_EXPORTER_OTLP_ENDPOINT", "endpoints")
+    assert finding.value.endswith("which answers") and not finding.remedy and "secret" not in finding.value
+    lost = one(look(tmp_path, {**environ, "HTTP_PROXY": "http://127.0.0.1:1"}), finding.name, "endpoints")
+    assert "not reachable" in lost.value and "NO_PROXY" in lost.remedy
+
+
 def test_what_waits_in_the_spool_is_told(tmp_path: Path) -> None:
     """How many records wait, whose files they are in, and which file can't be read."""
     from otel.ledger import Ledger

@@ -18,7 +18,7 @@ from otel.spool.shelf import Shelf
 
 def spool_files(folder: Path) -> list[Path]:
     """The spool files in a folder, oldest first."""
-    return sorted(folder.glob(f"*{SPOOL_SUFFIX}"))
+    return sorted(path for path in folder.glob(f"*{SPOOL_SUFFIX}") if path.is_file())
 
 
 class TakeOver:
