@@ -186,6 +186,7 @@ class Drain:
         """Tell every browser 1012, once what its last run has written has reached it."""
         await asyncio.sleep(min(FLUSH_S, deadline.remaining_s / 2))
         await self.gate.close_websockets(timeout_s=max(FLUSH_S, deadline.remaining_s - FLUSH_S))
+        self.watcher.end_sessions()
 
 
 def watch_libraries() -> None:

@@ -27,6 +27,23 @@ def unseen(wrapper: Wrapper) -> Wrapper:
     return wrapper
 
 
+def replace_attribute(owner: Any, name: str, value: Any) -> Callable[[], None]:
+    """Set an attribute; returns what puts the former one back, unless somebody has wrapped ours meanwhile."""
+    inherited = name not in vars(owner)
+    previous = getattr(owner, name)
+    setattr(owner, name, value)
+
+    def undo() -> None:
+        if vars(owner).get(name) is not value:
+            return  # somebody has wrapped ours, which passes everything on while nobody watches
+        if inherited:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, previous)
+
+    return undo
+
+
 def patch_method(
     owner: type, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> Callable[[], None]:

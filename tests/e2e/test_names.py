@@ -75,7 +75,6 @@ EXPECTED = {
     *(Metric.BUSINESS_EVENTS, Metric.HTTP_SERVER_DURATION, Metric.DB_OPERATION_DURATION, Metric.DB_CONNECTION_COUNT),
     *(Metric.DB_CONNECTION_MAX, Metric.DB_CONNECTION_USE_TIME, Metric.DB_CONNECTION_WAIT_TIME),
 } - {
-    Metric.SESSION_DURATION,  # two minutes after a browser has left
     Metric.TELEMETRY_DROPPED,  # nothing is
     *(each for each in Metric if each.startswith("streamlit.memory.") and each is not Metric.MEMORY_GROWTH),  # later
 }

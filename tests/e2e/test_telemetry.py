@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,18 @@ def command_of(way: str, port: int) -> list[str]:
 async def test_all_that_was_made_has_left_when_the_process_has_ended(
     serve: Start, tmp_path: Path, otlp: OtlpReceiver, way: str
 ) -> None:
-    """A stop flushes spans, metrics and logs, whoever serves; metrics that are due in an hour too."""
+    """A stop flushes spans, metrics and logs, whoever serves; metrics due in an hour and living sessions' too."""
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "launcher.py").write_text(LAUNCHER)
     port = free_port()
     server = serve("script.py", command=command_of(way, port), env=environment(otlp), port=port)
     await visit(server)
-    server.stop()
+    async with StreamlitClient(server.url) as client:
+        await client.wait_finished(1)
+        await asyncio.to_thread(server.stop)
+    [sessions] = [each for each in otlp.metrics if each.name == "streamlit.session.duration"]
+    [point] = sessions.histogram.data_points
+    assert point.count == 2, "one browser has gone, one is still there"
     assert "draw" in [span.name for span in otlp.spans], server.output
     assert "draws" in [metric.name for metric in otlp.metrics]
     assert "telemetry.emitted" in [metric.name for metric in otlp.metrics]

@@ -180,8 +180,8 @@ class RunTracer(Protocol):
 class OpenRun:
     """A run that has not ended.
 
-    `rerun` and `stopped` say how the script's function ended, where that is known; `errors` holds the ids of the
-    errors that were told, so that none is told twice.
+    `rerun` and `stopped` say how the script's function ended, where that is known; `errors` holds the
+    errors that were told until its end, so that none is told twice.
     """
 
     start: RunStart
@@ -192,7 +192,7 @@ class OpenRun:
     tracer: RunTracer | None = None
     handle: Any = None
     error_type: str | None = None
-    errors: tuple[int, ...] = ()
+    errors: tuple[BaseException, ...] = ()
     rerun: bool = False
     stopped: bool = False
     ended: bool = False

@@ -71,6 +71,17 @@ def in_script_thread() -> bool:
         return False
 
 
+def is_meant_to_end(error: BaseException) -> bool:
+    """Whether an error was raised to end a script, by `sys.exit` or by Streamlit itself."""
+    if isinstance(error, SystemExit):
+        return True
+    try:
+        from streamlit.runtime.scriptrunner_utils.exceptions import RerunException, StopException
+    except ImportError:
+        return False
+    return isinstance(error, (RerunException, StopException))
+
+
 def errors_go_to_rich() -> bool:
     """Whether Streamlit prints uncaught errors by the `rich` package and doesn't log them."""
     try:

@@ -64,6 +64,10 @@ def _patch_threads(watcher: RunWatcher, replace: Replace) -> None:
     def run_script_thread(runner: Any) -> None:
         try:
             original(runner)
+        except BaseException as error:
+            with contained("the end of a script's thread could not be noted"):
+                watcher.died(error)
+            raise
         finally:
             with contained("the end of a script's thread could not be noted"):
                 watcher.thread_ended(runner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 import weakref
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otel.containment import contained
+from otel.instrumentation.patching import replace_attribute
 from otel.instrumentation.streamlit import reading, seams
 from otel.instrumentation.streamlit.model import (
     OpenRun,
@@ -97,19 +99,7 @@ class RunWatcher:
             self._finish(run, RunOutcome.STOPPED, run.start.page_script_hash, run.screen)
 
     def _replace(self, owner: Any, name: str, value: Any) -> None:
-        inherited = name not in vars(owner)
-        previous = getattr(owner, name)
-        setattr(owner, name, value)
-
-        def undo() -> None:
-            if vars(owner).get(name) is not value:
-                return  # somebody has wrapped ours, which passes everything on while nobody watches
-            if inherited:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, previous)
-
-        self._undo.append(undo)
+        self._undo.append(replace_attribute(owner, name, value))
 
     # -- what Streamlit tells -----------------------------------------------------------------------------------
 
@@ -128,6 +118,8 @@ class RunWatcher:
             if error is not None:
                 self.failed(error)
                 self.error_shown(compiled=False)
+            elif name == "SHUTDOWN":
+                self.died(sys.exc_info()[1])
             self._stopped(runner, _ENDS[name])
 
     def runner_created(self, runner: Any) -> None:
@@ -204,7 +196,7 @@ class RunWatcher:
         with self._changed:
             if run.ended:
                 return
-            run.ended = True
+            run.ended, run.errors = True, ()
         start = run.start
         ids = (start.session_id, page, start.fragment_ids)
         duration_s, trace_id = time.perf_counter() - run.started_s, getattr(run.handle, "trace_id", None)
@@ -232,14 +224,21 @@ class RunWatcher:
         if run is None or run.ended:
             return
         with self._changed:
-            if id(error) in run.errors:
+            if any(each is error for each in run.errors):
                 return
-            run.errors = (*run.errors, id(error))
+            run.errors = (*run.errors, error)
             first = run.error_type is None
             if first:
                 run.error_type = type(error).__name__
         if run.tracer is not None and run.handle is not None:
             run.tracer.run_failed(run.handle, error, first)
+
+    def died(self, error: BaseException | None) -> None:
+        """What ends the script's thread, if anything does: what is no `Exception` is told by nobody else."""
+        run = _current.get()
+        if error is not None and run is not None and not run.ended and not reading.is_meant_to_end(error):
+            self.failed(error)
+            _logger.error("Uncaught app execution", exc_info=error)
 
     def error_shown(self, *, compiled: bool = True) -> None:
         """The user has been told of an error of the current run: show its reference too.
@@ -277,6 +276,11 @@ class RunWatcher:
         if session is not None and self.tracer is not None and not hidden:
             ended_s = session.left_s if session.left_s is not None else time.monotonic()
             self.tracer.session_ended(session, ended_s - session.started_s)
+
+    def end_sessions(self) -> None:
+        """The process ends, and every session with it: telemetry is over before Streamlit gives them up."""
+        for session_id in tuple(self._sessions):
+            self.session_ended(session_id)
 
     def source_changed(self, session_id: str) -> None:
         """A file of the script has changed; the session's next run may come from it."""

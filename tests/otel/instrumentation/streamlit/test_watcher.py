@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import INVALID_SPAN, get_current_span
 from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
 from streamlit.runtime import app_session, fragment
-from streamlit.runtime.scriptrunner import ScriptRunnerEvent, exec_code, script_runner
+from streamlit.runtime.scriptrunner import (
+    RerunData,
+    RerunException,
+    ScriptRunnerEvent,
+    StopException,
+    exec_code,
+    script_runner,
+)
 from streamlit.runtime.state import session_state
 
 from otel.instrumentation.streamlit import WATCHER, RunOutcome, RunTrigger, ScriptRun, StreamlitInstrumentor, seams
@@ -117,6 +125,54 @@ def test_each_error_is_one_event_and_the_first_names_the_run(spans: InMemorySpan
     assert [(each.attributes or {})["exception.message"] for each in span.events] == ["first", ""]
     assert (span.attributes or {})["error.type"] == "ValueError"
     assert outcomes(spans) == ["error"]
+
+
+def test_an_error_that_died_hides_none_that_takes_its_place(spans: InMemorySpanExporter) -> None:
+    """Parallel fragments fail one after another: an error in the memory of one that is gone is another one."""
+    runner = Runner()
+    started(runner)
+    for number in range(50):
+        WATCHER.failed(ValueError(number))
+    assert (run := WATCHER._open.get(runner)) is not None
+    stopped(runner)
+    (span,) = spans.get_finished_spans()
+    assert len(span.events) == 50
+    assert run.errors == ()
+
+
+@pytest.mark.parametrize("event", [True, False])
+def test_what_is_no_exception_and_ends_a_thread_is_an_error(
+    spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture, event: bool
+) -> None:
+    """A cancelled task, say: Streamlit tells nobody; it is told once, by Streamlit's last event or by the thread."""
+    runner = Runner()
+    started(runner)
+    trace_id = current_trace_id()
+    try:
+        raise asyncio.CancelledError
+    except asyncio.CancelledError as error:
+        if event:
+            stopped(runner, ScriptRunnerEvent.SHUTDOWN)
+        WATCHER.died(error)
+        WATCHER.thread_ended(runner)
+    (span,) = spans.get_finished_spans()
+    assert outcomes(spans) == ["error"]
+    assert (span.attributes or {})["error.type"] == "CancelledError"
+    assert [each.exc_info[0].__name__ for each in caplog.records if each.exc_info and each.exc_info[0]] == [
+        "CancelledError"
+    ]
+    assert span.context is not None
+    assert format(span.context.trace_id, "032x") == trace_id
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), StopException(), RerunException(RerunData())])
+def test_what_is_meant_to_end_a_script_is_no_error(spans: InMemorySpanExporter, error: BaseException) -> None:
+    """`sys.exit`, and what Streamlit raises for itself."""
+    runner = Runner()
+    started(runner)
+    WATCHER.died(error)
+    WATCHER.thread_ended(runner)
+    assert outcomes(spans) == ["stopped"]
 
 
 def test_a_session_that_has_ended_is_forgotten(spans: InMemorySpanExporter) -> None:
