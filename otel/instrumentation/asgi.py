@@ -6,17 +6,19 @@ Streamlit's own paths, pages, files and WebSockets make nothing: what a browser'
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from opentelemetry import context as context_api
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, StatusCode, TracerProvider
 
 from otel.containment import contained
 from otel.guard import REDACTED, is_sensitive, redact_text
+from otel.instrumentation.asgi_others import is_traced_inside, measures, span_around, streamlits_own
 from otel.instrumentation.asgi_routes import Route, find_route
 from otel.names import DESCRIPTIONS, HTTP_BUCKETS, SCHEMA_URL, UNITS, Attribute, Metric
 from otel.trace_context import is_suppressed
@@ -85,25 +87,36 @@ class HttpTelemetry:
         scope.setdefault(_FASTAPI, None)
         route = self._route(scope) if scope["type"] == "http" else None
         if route is None:
-            await self._app(scope, receive, send)
+            with streamlits_own(scope) if is_traced_inside(self._app) else nullcontext():
+                await self._app(scope, receive, send)
             return
         request = _Request(scope, route)
-        span = self._start(request)
-        token = context_api.attach(trace.set_span_in_context(span, self._parent(request)))
-        try:
-            await self._app(scope, receive, request.watching(send))
-        except BaseException as error:
-            request.error = error
-            raise
-        finally:
-            context_api.detach(token)
-            with contained("a request could not be measured"):
-                self._finish(request, span)
+        around, inside = span_around(), is_traced_inside(self._app)
+        with nullcontext(around or INVALID_SPAN) if around or inside else self._current(request) as span:
+            try:
+                await self._app(scope, receive, request.watching(send))
+            except BaseException as error:
+                request.error = error
+                raise
+            finally:
+                with contained("a request could not be measured"):
+                    measured = inside or (around is not None and measures(around))
+                    self._finish(request, span, own=not (around or inside), measured=measured)
 
     def _route(self, scope: Scope) -> Route | None:
         with contained("the route of a request could not be found"):
             return None if is_suppressed() else find_route(self._app, scope)
         return None
+
+    @contextmanager
+    def _current(self, request: _Request) -> Iterator[Span]:
+        """A span of ours, current inside; `_finish` ends it."""
+        span = self._start(request)
+        token = context_api.attach(trace.set_span_in_context(span, self._parent(request)))
+        try:
+            yield span
+        finally:
+            context_api.detach(token)
 
     def _parent(self, request: _Request) -> Context:
         return request.inbound if self._trusts else Context()
@@ -125,25 +138,36 @@ class HttpTelemetry:
             set_status_on_exception=False,
         )
 
-    def _finish(self, request: _Request, span: Span) -> None:
+    def _finish(self, request: _Request, span: Span, *, own: bool, measured: bool) -> None:
+        """Tell what is known at the end.
+
+        Arguments:
+            own: whether the span is ours, and not that of somebody who traces the request too.
+            measured: whether somebody else measures the request.
+        """
         took_s = (request.ended_s or time.perf_counter()) - request.began_s
         outcome = request.outcome()
-        span.set_attributes(outcome)
-        if Attribute.ERROR_TYPE.value in outcome:
-            span.set_status(Status(StatusCode.ERROR))
-        if isinstance(request.error, Exception):
-            span.record_exception(request.error)
-        span.end(request.began_ns + int(took_s * 1e9))
+        if own:
+            span.set_attributes(outcome)
+            if Attribute.ERROR_TYPE.value in outcome:
+                span.set_status(Status(StatusCode.ERROR))
+            if isinstance(request.error, Exception):
+                span.record_exception(request.error)
+            span.end(request.began_ns + int(took_s * 1e9))
+        if not measured:
+            self._measure(request, span, took_s, outcome)
+        if self._on_request is not None:
+            context = span.get_span_context()
+            trace_id = format(context.trace_id, "032x") if context.is_valid else None
+            self._on_request(took_s, Attribute.ERROR_TYPE.value in outcome, trace_id)
+
+    def _measure(self, request: _Request, span: Span, took_s: float, outcome: Mapping[str, Any]) -> None:
         attributes = {**request.metric_attributes(), **outcome}
         template = request.route.template
         if template is not None and (template in self._routes or len(self._routes) < MAX_ROUTES):
             self._routes.add(template)
             attributes[Attribute.HTTP_ROUTE.value] = template
         self._duration.record(took_s, attributes, trace.set_span_in_context(span, Context()))
-        if self._on_request is not None:
-            context = span.get_span_context()
-            trace_id = format(context.trace_id, "032x") if context.is_valid else None
-            self._on_request(took_s, Attribute.ERROR_TYPE.value in outcome, trace_id)
 
 
 class _Request:

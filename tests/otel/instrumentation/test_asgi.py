@@ -13,6 +13,8 @@ import httpx
 import pytest
 import streamlit as st
 from opentelemetry import trace
+from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
+from opentelemetry.trace import SpanKind
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware.cors import CORSMiddleware
@@ -23,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 
 from otel.guard import REDACTED
 from otel.instrumentation.asgi import MAX_ROUTES, HttpTelemetry
+from otel.instrumentation.asgi_others import is_traced_inside
 from tests.otel.instrumentation.telemetry import Telemetry, whole
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -346,3 +349,94 @@ async def test_websockets_and_lifespan_pass_untouched(telemetry: Telemetry) -> N
         await wrapped({"type": kind, "path": "/api/fail", "headers": []}, nothing, nothing)
     assert seen == [("websocket", False), ("lifespan", False)]
     assert telemetry.spans == []
+
+
+# -- somebody else traces the requests too --------------------------------------------------------------------------
+
+
+class OpenTelemetryMiddleware:
+    """Stands where the contributed instrumentation stands: a server's span of its own scope, unless suppressed."""
+
+    __module__ = "opentelemetry.instrumentation.asgi"
+
+    def __init__(self, app: Any, telemetry: Telemetry, scope_name: str = __module__) -> None:
+        self.app = app
+        self._tracer = telemetry.tracers.get_tracer(scope_name)
+        self._names = telemetry
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI interface."""
+        if not is_http_instrumentation_enabled():
+            await self.app(scope, receive, send)
+            return
+        with self._tracer.start_as_current_span(f"theirs {scope['path']}", kind=SpanKind.SERVER):
+            await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("scope_name", "measured_by_us"), [("opentelemetry.instrumentation.fastapi", 0), ("fastapi", 0), ("own", 1)]
+)
+async def test_a_request_that_somebody_around_us_traces_is_no_second_span(
+    telemetry: Telemetry, scope_name: str, measured_by_us: int
+) -> None:
+    """Their span is the request's; a duration is ours where they don't measure it; listeners are told all the same."""
+    told: list[Any] = []
+    ours = HttpTelemetry(
+        Starlette(routes=ROUTES),
+        tracer_provider=telemetry.tracers,
+        meter_provider=telemetry.meters,
+        on_request=lambda *facts: told.append(facts),
+    )
+    transport = httpx.ASGITransport(OpenTelemetryMiddleware(ours, telemetry, scope_name))
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as client:
+        seen = (await client.get("/api/items/7")).json()["span"]
+    (span,) = telemetry.spans
+    assert span.context is not None
+    assert (span.name, seen) == ("theirs /api/items/7", format(span.context.span_id, "016x"))
+    assert len(telemetry.points().get("http.server.request.duration", [])) == measured_by_us
+    assert [(failed, trace_id) for _, failed, trace_id in told] == [(False, format(span.context.trace_id, "032x"))]
+
+
+async def test_a_span_around_the_server_is_no_request_s(telemetry: Telemetry) -> None:
+    """Whoever starts the server inside a span of their own still gets one for each request."""
+    async with asking(Starlette(routes=ROUTES), telemetry) as client:
+        with telemetry.tracers.get_tracer("mine").start_as_current_span("main"):
+            await client.get("/api/items/7")
+    assert [span.name for span in telemetry.spans] == ["GET /api/items/{item_id}", "main"]
+    assert telemetry.spans[0].parent is None
+
+
+async def test_an_instrumentation_inside_has_the_application_s_requests_and_nothing_of_streamlit_s(
+    telemetry: Telemetry,
+) -> None:
+    """What it makes of an own route is all; of Streamlit's frames it makes nothing, and neither do we."""
+    told: list[Any] = []
+    app = Starlette(routes=[*ROUTES, Route("/ui/_stcore/health", item)])
+    inside = OpenTelemetryMiddleware(app, telemetry)
+    async with asking(inside, telemetry, on_request=lambda *facts: told.append(facts)) as client:
+        await client.get("/api/items/7")
+        await client.get("/api/unavailable")
+    assert [span.name for span in telemetry.spans] == ["theirs /api/items/7", "theirs /api/unavailable"]
+    assert telemetry.points() == {}
+    assert [failed for _, failed, _ in told] == [False, True]
+    telemetry.clear()
+    ours = HttpTelemetry(inside, tracer_provider=telemetry.tracers, meter_provider=telemetry.meters)
+    passed: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.disconnect", "code": 1000}
+
+    async def send(message: Any) -> None:
+        passed.append(message["type"])
+
+    await ours({"type": "websocket", "path": "/ui/_stcore/stream", "headers": []}, receive, send)
+    assert passed == ["websocket.close"]
+    assert telemetry.spans == []
+
+
+def test_every_sign_of_an_instrumentation_inside_is_known() -> None:
+    """The middleware itself, and the mark that the instrumentors of Starlette and FastAPI leave on an application."""
+    plain, marked = Starlette(), Starlette()
+    marked._is_instrumented_by_opentelemetry = True  # type: ignore[attr-defined]
+    assert not is_traced_inside(CORSMiddleware(plain))
+    assert is_traced_inside(CORSMiddleware(marked))
