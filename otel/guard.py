@@ -67,9 +67,12 @@ def remember_secret(value: str) -> bool:
 
 
 def remember_secrets(*values: str) -> None:
-    """Do the same with several; those that are too short are passed over, the oldest of too many is forgotten."""
+    """Do the same with several; too short ones are passed over, of too many the one said longest ago is forgotten."""
     global _known  # noqa: PLW0603 - readers take the tuple as it is, without the lock
     with _lock:
+        for value in values:
+            if value in _remembered:
+                _remembered[value] = _remembered.pop(value)
         new = [value for value in values if len(value) >= MIN_SECRET and value not in _remembered]
         if not new:
             return

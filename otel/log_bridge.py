@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+import traceback
 from typing import Any
 
 from opentelemetry._logs import Logger, LoggerProvider, LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from otel.guard import redact_fields, redact_text
+from otel.containment import contained
+from otel.guard import clean_text, redact_fields
+from otel.plain import text_of
 from otel.records import LogFact, LogSink
 
 
@@ -39,20 +42,23 @@ class _FactLogger(Logger):
         return True
 
     def emit(self, record: LogRecord | None = None, **fields: Any) -> None:
-        """Take a record; what can't be read of it is left out."""
+        """Take a record; what can't be read of it is left out, and nothing of it reaches the caller."""
+        with contained("a log record could not be taken"):
+            self._emit(record, **fields)
+
+    def _emit(self, record: LogRecord | None, **fields: Any) -> None:
         found = record if record is not None else LogRecord(**fields)
         body = found.body
         number = found.severity_number
         attributes = dict(found.attributes or {})
         if found.exception is not None:
-            attributes.setdefault("exception.type", type(found.exception).__qualname__)
-            attributes.setdefault("exception.message", str(found.exception))
+            attributes = {**_exception_attributes(found.exception), **attributes}
         self._put(
             LogFact(
                 timestamp_ns=found.timestamp or found.observed_timestamp or time.time_ns(),
                 severity_number=0 if number is None else number.value,
                 severity_text=found.severity_text or ("" if number is None else number.name),
-                body=redact_text(body if isinstance(body, str) else "" if body is None else str(body)),
+                body="" if body is None else clean_text(body if isinstance(body, str) else text_of(body)),
                 attributes=redact_fields(attributes),
                 event_name=found.event_name,
                 trace_id=found.trace_id or 0,
@@ -61,6 +67,15 @@ class _FactLogger(Logger):
                 scope=self._name,
             )
         )
+
+
+def _exception_attributes(error: BaseException) -> dict[str, str]:
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    found = {"exception.type": name, "exception.message": text_of(error)}
+    with contained("an exception could not be described"):
+        found["exception.stacktrace"] = "".join(traceback.format_exception(error))
+    return found
 
 
 def sink_into(provider: LoggerProvider) -> LogSink:

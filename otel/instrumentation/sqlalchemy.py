@@ -16,7 +16,7 @@ from typing import Any
 
 import wrapt
 
-from otel.guard import redact_url
+from otel.guard import is_sensitive, redact_url, remember_secrets
 
 _logger = logging.getLogger("otel.instrumentation.sqlalchemy")
 
@@ -108,6 +108,7 @@ class EngineRegistry:
 
     def add(self, engine: Any) -> None:
         """Take note of an engine."""
+        _contained(lambda: remember_secrets(*_secrets_of(engine)))
         if getattr(self._ignoring, "now", False):
             return
         url = redact_url(engine.url.render_as_string(hide_password=True))
@@ -157,6 +158,15 @@ class EngineRegistry:
                 MAX_ENGINES,
                 extra={"event": "engines.too_many"},
             )
+
+
+def _secrets_of(engine: Any) -> list[str]:
+    """The passwords in an engine's URL, but not one that is a word of its address anyway (`postgres:postgres@…`)."""
+    url = engine.url
+    named = {str(each).lower() for each in (url.username, url.database, url.host, engine.dialect.name) if each}
+    given = [value for key, value in url.query.items() if isinstance(value, str) and is_sensitive(key)]
+    found = [str(url.password or ""), *given]
+    return [each for each in found if each.lower() not in named]
 
 
 def _is_alive(subscriber: Subscriber) -> bool:

@@ -14,6 +14,7 @@ import sqlalchemy
 from sqlalchemy.engine.base import Engine
 from sqlalchemy.orm import Session
 
+from otel.guard import REDACTED, forget_secrets, redact_text
 from otel.instrumentation import sqlalchemy as discovery
 from otel.instrumentation.sqlalchemy import (
     ENGINES,
@@ -24,6 +25,8 @@ from otel.instrumentation.sqlalchemy import (
     install_engine_discovery,
     uninstall_engine_discovery,
 )
+
+NO_QUERY: dict[str, str] = {}
 
 
 @dataclass
@@ -43,6 +46,55 @@ class Told:
 
 def engine(folder: Path, name: str = "app") -> Engine:
     return sqlalchemy.create_engine(f"sqlite:///{folder / name}.db")
+
+
+# -- what an engine's URL gives away --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "secrets"),
+    [
+        ("postgresql+psycopg://app:kYm7-rain%2F42@db:5432/shop", ["kYm7-rain/42", "kYm7-rain%2F42"]),
+        ("postgresql+psycopg://app:kYm7-rain@db/shop?sslpassword=drizzle99&application_name=shop-one", ["drizzle99"]),
+        ("postgresql+psycopg://postgres:postgres@db/postgres", []),
+        ("sqlite:///shop.db", []),
+    ],
+)
+def test_the_passwords_of_engines_are_secrets_by_value(url: str, secrets: list[str]) -> None:
+    """Wherever they turn up; not the word that user and database are called by, which would hide them everywhere."""
+    forget_secrets()
+    made = sqlalchemy.create_engine(url)
+    registry = EngineRegistry()
+    with registry.ignoring():
+        registry.add(made)
+    try:
+        for secret in secrets:
+            assert (
+                redact_text(f"could not log in by {secret} at postgres")
+                == f"could not log in by {REDACTED} at postgres"
+            )
+        assert redact_text("database postgres, shop-one") == "database postgres, shop-one"
+    finally:
+        forget_secrets()
+
+
+def test_an_engine_whose_password_cannot_be_asked_is_noted_all_the_same(tmp_path: Path) -> None:
+    """A password may be an object that fetches itself."""
+
+    class Absent:
+        def __str__(self) -> str:
+            raise OSError
+
+    class Url:
+        password, username, host, query, database = Absent(), None, None, NO_QUERY, "x"
+
+        def render_as_string(self, hide_password: bool) -> str:
+            return "sqlite:///x"
+
+    made, registry = engine(tmp_path), EngineRegistry()
+    made.url = Url()  # type: ignore[assignment]
+    registry.add(made)
+    assert [entry.url for entry in registry.entries] == ["sqlite:///x"]
 
 
 # -- the registry ---------------------------------------------------------------------------------------------------
