@@ -187,6 +187,7 @@ class TelemetryConfig:
         env = Environment(environ)
         elsewhere = sends_elsewhere(environ)
         disabled = env.flag("OTEL_SDK_DISABLED", False)
+        env.check_installed("OTEL_PROPAGATORS", "opentelemetry_propagator")
         sampler, ratio = _sampler(env)
         delays_s = [env.milliseconds(f"OTEL_{each}_SCHEDULE_DELAY", _DEFAULT_DELAY_S) for each in _BATCHERS]
         sizes = [env.count(f"OTEL_{each}_MAX_EXPORT_BATCH_SIZE", 512, least=1) for each in _BATCHERS]

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -90,6 +91,15 @@ class Environment:
             return enum(self.text(name, default).lower())
         except ValueError:
             raise self.error(name, "one of " + ", ".join(enum)) from None
+
+    def check_installed(self, name: str, group: str) -> None:
+        """A list of what packages have registered as entry points of `group`, or none; the API itself reads it."""
+        if not self.has(name):
+            return
+        known = {"none", *(each.name for each in entry_points(group=group))}
+        listed = [each.strip() for each in self.text(name, "").split(",")]
+        if any(each not in known and each.lower() != "none" for each in listed):
+            raise self.error(name, "a list of " + ", ".join(sorted(known)))
 
     def count(self, name: str, default: int, *, least: int = 0) -> int:
         """A whole number."""

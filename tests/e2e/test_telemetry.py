@@ -109,12 +109,21 @@ async def test_a_stop_stays_within_its_budget_whatever_the_collector_does(
             assert server.events("shutdown.phase")[-1]["cancelled"] == ["the last flush of telemetry"]
 
 
-def test_a_bad_variable_stops_the_start_with_one_line(serve: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "one of http/protobuf, grpc"),
+        ("OTEL_PROPAGATORS", "smoke", "a list of "),  # the API itself fails on it as soon as it is imported
+    ],
+)
+def test_a_bad_variable_stops_the_start_with_one_line(
+    serve: Start, tmp_path: Path, name: str, value: str, allowed: str
+) -> None:
     """The line names the variable, its value and what is allowed."""
     (tmp_path / "script.py").write_text(SCRIPT)
-    server = serve("script.py", env={"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, ready=None)
+    server = serve("script.py", env={name: value}, ready=None)
     assert server.process.wait(60) == 2
-    line = "OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' is not allowed; allowed: one of http/protobuf, grpc"
+    line = f"{name}: {value!r} is not allowed; allowed: {allowed}"
     assert server.output.count("\n") == 1
     assert line in server.output
 

@@ -182,6 +182,7 @@ BAD: list[tuple[str, str, str]] = [
     ("OTEL_EXPORTER_OTLP_INSECURE", "maybe", "true or false"),
     ("OTEL_TRACES_SAMPLER", "sometimes", "traceidratio"),
     ("OTEL_SPAN_EVENT_COUNT_LIMIT", "many", "whole number"),
+    ("OTEL_PROPAGATORS", "tracecontext,smoke", "baggage, none, tracecontext"),
     ("OTEL_METRIC_EXPORT_INTERVAL", "0", "milliseconds"),
     ("OTEL_METRIC_EXPORT_INTERVAL", "nan", "milliseconds"),
     ("OTEL_METRICS_EXEMPLAR_FILTER", "some", "trace_based"),
@@ -198,6 +199,12 @@ def test_a_bad_value_is_one_line_with_name_value_and_what_is_allowed(name: str, 
     assert text.startswith(f"{name}: {value!r} is not allowed; allowed: ")
     assert allowed in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("value", ["tracecontext", "tracecontext, baggage", "None", ""])
+def test_propagators_that_are_installed_are_the_api_s_to_read(value: str) -> None:
+    """They change nothing here."""
+    assert read(OTEL_PROPAGATORS=value) == TelemetryConfig()
 
 
 def test_a_bad_ratio_names_its_variable() -> None:
