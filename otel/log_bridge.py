@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 from opentelemetry._logs import Logger, LoggerProvider, LogRecord, SeverityNumber
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
 
 from otel.containment import contained
 from otel.guard import clean_text, redact_fields
-from otel.plain import text_of
+from otel.plain import text_of, tidy
 from otel.records import LogFact, LogSink
+
+#: Set on a record of standard logging that has become a fact, so that it becomes one once.
+DONE: Final = "_stx_done"
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "event"}
 
 
 class FactLoggerProvider(LoggerProvider):
@@ -67,6 +74,59 @@ class _FactLogger(Logger):
                 scope=self._name,
             )
         )
+
+
+class FactHandler(logging.Handler):
+    """A handler of standard logging whose records become facts, unless a handler of the process makes them already."""
+
+    def __init__(self, put: LogSink) -> None:
+        super().__init__()
+        self._put = put
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record, with the ids of the span that is current."""
+        if DONE in vars(record) or any(getattr(each, "makes_facts", False) for each in logging.getLogger().handlers):
+            return
+        with contained("a log record could not be taken"):
+            self._put(_fact_of(record))
+
+    @contextmanager
+    def on_root(self) -> Iterator[None]:
+        """Inside, it gets what reaches the root logger."""
+        root = logging.getLogger()
+        root.addHandler(self)
+        try:
+            yield
+        finally:
+            root.removeHandler(self)
+
+
+def _code_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Where a record was made."""
+    return {
+        "code.file.path": tidy(record.pathname),
+        "code.line.number": record.lineno,
+        "code.function.name": tidy(record.funcName or ""),
+    }
+
+
+def _fact_of(record: logging.LogRecord) -> LogFact:
+    attributes = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
+        attributes |= _exception_attributes(record.exc_info[1])
+    about = get_current_span().get_span_context()
+    return LogFact(
+        timestamp_ns=int(record.created * 1e9),
+        severity_number=min(21, 1 + 4 * (max(record.levelno, 0) // 10)),
+        severity_text=record.levelname,
+        body=clean_text(record.getMessage()),
+        attributes={**redact_fields(attributes), **_code_of(record)},
+        event_name=vars(record).get("event"),
+        trace_id=about.trace_id,
+        span_id=about.span_id,
+        trace_flags=int(about.trace_flags),
+        scope=record.name,
+    )
 
 
 def _exception_attributes(error: BaseException) -> dict[str, str]:

@@ -19,7 +19,7 @@ As a fixture:
 Instrumentors are given as arguments, are told to use the captured providers, and are taken out again:
 `capture_telemetry(StreamlitInstrumentor(), SQLAlchemyInstrumentor())`. Spans, metrics and logs appear at once, without
 a thread and without a network, redacted as they would leave. At the end of the block the process-wide providers are
-what they were. Log records are those of `StructuredLogger`, of `logging` after `configure_logging()`, and of
+what they were. Log records are those of `StructuredLogger`, of `logging` as far as they reach the root logger, and of
 OpenTelemetry's logs API.
 """
 
@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 from otel import api_globals
 from otel.config import TelemetryConfig
 from otel.encoding import clean_metrics, clean_span
-from otel.log_bridge import FactLoggerProvider
+from otel.log_bridge import FactHandler, FactLoggerProvider
 from otel.logsink import current_log_sink, set_log_sink
 from otel.providers import make_meter_provider, make_resource, make_tracer_provider
 from otel.records import LogFact
@@ -162,7 +162,7 @@ class CapturedTelemetry:
 
     @property
     def logs(self) -> list[LogFact]:
-        """Log records, in order."""
+        """Log records, in order: of standard logging what reaches the root logger, by the levels that are set."""
         with self._lock:
             return list(self._logs)
 
@@ -299,6 +299,7 @@ def capture_telemetry(*instrumentors: Any, **options: Any) -> Iterator[CapturedT
         stack.callback(api_globals.LOGS.take(FactLoggerProvider(captured._put_log)))
         stack.callback(set_log_sink, current_log_sink())
         set_log_sink(captured._put_log)
+        stack.enter_context(FactHandler(captured._put_log).on_root())
         for each in instrumentors:
             if not getattr(each, "is_instrumented_by_opentelemetry", False):
                 each.instrument(tracer_provider=harness.tracers, meter_provider=harness.meters, **options)

@@ -68,7 +68,8 @@ def create_app(script_or_app: Any, *, settings: Settings | None = None) -> Obser
     if in_script_thread():
         raise RuntimeError(
             "create_app() was called from inside a Streamlit script, which runs again and again; call it in a "
-            "launcher (app = create_app('app.py')) or start the script with `streamlit-extension run`"
+            "launcher (app = create_app('app.py')) or start the script with `streamlit-extension run`; `streamlit run` "
+            "knows a launcher by the line app = st.App('app.py'), which goes before app = create_app(app)"
         )
     if isinstance(script_or_app, ObservableApp):
         return script_or_app

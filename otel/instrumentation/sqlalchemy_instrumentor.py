@@ -57,13 +57,23 @@ class SQLAlchemyInstrumentor:
         self._providers: tuple[TracerProvider | None, MeterProvider | None] = (None, None)
         self._undoes: list[Callable[[], None]] = []
 
+    @property
+    def is_instrumented_by_opentelemetry(self) -> bool:
+        """Whether it is on, by the name that every instrumentor has for it."""
+        return self._wanted
+
     def instrument(
-        self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+        self,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        **_others: object,
     ) -> None:
         """Instrument from now on; again changes nothing.
 
         Arguments:
             tracer_provider, meter_provider: by default the API's global ones.
+            _others: what other instrumentors take (`skip_dep_check=True`) says nothing here.
         """
         if self._wanted:
             return

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from otel.guard import MAX_TEXT, clean_text, redact_fields, redact_text
+from otel.log_bridge import DONE
 from otel.plain import text_of, tidy
 from otel.records import LogFact
 from streamlit_extension.logs.correlation import NO_IDS, Ids, current_ids
@@ -17,8 +18,6 @@ from streamlit_extension.logs.levels import Level, level_of
 #: Attributes under which a `StructuredLogger` hands its fields and ids through logging.
 FIELDS: Final = "_stx_fields"
 IDS: Final = "_stx_ids"
-#: Set once a record has left, so that it leaves once however many loggers hand it on.
-DONE: Final = "_stx_done"
 #: Every line has these keys first; a field of such a name is written as `field.NAME`.
 RESERVED: Final = frozenset({"timestamp", "level", "logger", "message", "event", "trace_id", "span_id", "service"})
 #: What a record has of its own; everything else in it is a field (`extra=`). The stock logging instrumentation's four

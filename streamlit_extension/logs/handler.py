@@ -14,12 +14,13 @@ from typing import Any, Final, Protocol
 from otel import guard as _guard
 from otel import logsink as _logsink
 from otel.guard import MAX_FIELDS, MAX_TEXT, is_sensitive, known_secrets, looks_clean
+from otel.log_bridge import DONE
 from otel.logsink import current_log_sink, is_export_path
 from otel.records import LogFact
 from otel.secret_text import maybe_token
 from otel.sizes import FACT_BYTES
 from streamlit_extension.logs.correlation import Ids
-from streamlit_extension.logs.entry import DONE, RESERVED, Entry, entry_of
+from streamlit_extension.logs.entry import RESERVED, Entry, entry_of
 from streamlit_extension.logs.formats import LogFormat, escape, formatter_of, json_time, to_json, wants_colour
 from streamlit_extension.logs.levels import Level
 
@@ -93,6 +94,9 @@ class LineHandler(logging.Handler):
         service: the name in each line.
         outlet: takes the lines; by default standard output.
     """
+
+    #: Its records become facts for the sink; nobody else needs to make them.
+    makes_facts: Final = True
 
     def __init__(
         self, log_format: LogFormat | str = LogFormat.JSON, service: str = "streamlit-app", outlet: Outlet | None = None

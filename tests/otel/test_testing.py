@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -16,9 +19,12 @@ from streamlit.testing.v1 import AppTest
 
 from otel import api_globals
 from otel.guard import REDACTED
+from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
+from otel.instrumentation.streamlit import StreamlitInstrumentor
 from otel.logsink import current_log_sink
 from otel.records import LogFact
 from otel.testing import CapturedEvent, CapturedSpan, CapturedTelemetry, capture_telemetry
+from streamlit_extension.logs.setup import configure_logging
 
 #: As in an application: made when the module is imported, before any provider is there.
 tracer = trace.get_tracer("app")
@@ -166,3 +172,78 @@ def test_a_streamlit_script_is_tested_with_its_telemetry(telemetry: CapturedTele
     app = AppTest.from_function(script).run()
     assert app.title[0].value == "hello"
     assert telemetry.span("draw").scope == "script"
+
+
+def test_a_script_with_a_database_and_log_lines_is_captured_whole(telemetry: CapturedTelemetry) -> None:
+    """Runs, statements, standard logging and structured lines of a script that knows nothing of the capture."""
+
+    def script() -> None:
+        import logging
+
+        import sqlalchemy
+        import streamlit as st
+
+        from streamlit_extension import StructuredLogger
+
+        with sqlalchemy.create_engine("sqlite://").connect() as connection:
+            connection.execute(sqlalchemy.text("SELECT 'x'"))
+        logging.getLogger("app").warning("said", extra={"password": "hunter2", "n": 1})
+        StructuredLogger(name="app").log_with_correlation("INFO", "told", n=2)
+        if st.button("Fail"):
+            raise ValueError("broken")
+
+    telemetry.clear()
+    with capturing(StreamlitInstrumentor(), SQLALCHEMY):
+        app = AppTest.from_function(script).run()
+        app.button[0].click().run()
+    runs = [each for each in telemetry.spans if each.parent is None]
+    assert [each.attributes["streamlit.run.outcome"] for each in runs] == ["success", "error"]
+    assert [each.parent_id for each in telemetry.spans if each.name == "SELECT"] == [each.span_id for each in runs]
+    found = [each for each in telemetry.logs if each.scope == "app"]
+    assert {each.attributes["code.function.name"] for each in found} == {"script"}
+    assert [
+        (each.body, each.trace_id, {name: each.attributes[name] for name in each.attributes if "code." not in name})
+        for each in found
+    ] == [
+        (body, each.trace_id, fields)
+        for each in runs
+        for body, fields in (("said", {"password": REDACTED, "n": 1}), ("told", {"n": 2}))
+    ]
+
+
+@contextmanager
+def capturing(*instrumentors: Any) -> Iterator[None]:
+    """Instrumentors that send to the capture that is active."""
+    for each in instrumentors:
+        each.instrument(skip_dep_check=True)
+    try:
+        yield
+    finally:
+        for each in instrumentors:
+            each.uninstrument()
+
+
+def test_a_record_that_leaves_as_a_line_too_is_captured_once(telemetry: CapturedTelemetry) -> None:
+    """Where the process's logging is configured, its handler tells the sink."""
+    lines = io.StringIO()
+    configuration = configure_logging(stream=lines)
+    try:
+        logging.getLogger("app").warning("said")
+    finally:
+        configuration.restore()
+    assert [each.body for each in telemetry.logs] == ["said"]
+    assert lines.getvalue().count("said") == 1
+
+
+def test_an_instrumentor_of_ours_that_was_active_stays_so() -> None:
+    """The capture ends what it has begun, and nothing else."""
+    SQLALCHEMY.instrument(skip_dep_check=True)
+    try:
+        with capture_telemetry(SQLALCHEMY):
+            assert SQLALCHEMY.is_instrumented_by_opentelemetry
+        assert SQLALCHEMY.is_instrumented_by_opentelemetry
+    finally:
+        SQLALCHEMY.uninstrument()
+    with capture_telemetry(SQLALCHEMY, skip_dep_check=True):
+        assert SQLALCHEMY.is_instrumented_by_opentelemetry
+    assert not SQLALCHEMY.is_instrumented_by_opentelemetry
