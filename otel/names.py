@@ -14,9 +14,15 @@ from otel.records import DropReason, Signal
 class Attribute(StrEnum):
     """Attribute names."""
 
+    ALERT_NOTIFICATION_OUTCOME = "alert.notification.outcome"  # own: delivered | failed
+    ALERT_RULE_NAME = "alert.rule.name"  # own
+    ALERT_SINK_NAME = "alert.sink.name"  # own: log, email, slack, pagerduty, url1-scheme
     APP_SCREEN_NAME = "app.screen.name"  # semantic conventions (app): name of the page
     BUSINESS_EVENT_NAME = "business.event.name"  # own
     CACHE_OUTCOME = "streamlit.cache.outcome"  # own: hit | miss
+    CIRCUIT_NAME = "circuit_breaker.name"  # own: the dependency, as the application calls it
+    CIRCUIT_OUTCOME = "circuit_breaker.outcome"  # own: success | failure | rejected
+    CIRCUIT_STATE = "circuit_breaker.state"  # own: closed | open | half_open
     CPU_MODE = "cpu.mode"  # semantic conventions (cpu)
     CODE_FUNCTION_NAME = "code.function.name"  # semantic conventions (code)
     CLIENT_ADDRESS = "client.address"  # semantic conventions (client); on spans alone
@@ -83,9 +89,14 @@ class EventName(StrEnum):
 class Metric(StrEnum):
     """Names of metrics; the unit is in `UNITS`."""
 
+    ALERT_ACTIVE = "alert.active"  # own
+    ALERT_NOTIFICATIONS = "alert.notification.finished"  # own
+    ALERT_NOTIFICATIONS_WAITING = "alert.notification.waiting"  # own
     BUSINESS_EVENTS = "business.events"
     CACHE_EVICTIONS = "streamlit.cache.evictions"
     CACHE_REQUESTS = "streamlit.cache.requests"
+    CIRCUIT_CALLS = "circuit_breaker.calls"  # own
+    CIRCUIT_STATES = "circuit_breaker.active"  # own
     CPYTHON_GC_COLLECTED = "cpython.gc.collected_objects"
     CPYTHON_GC_COLLECTIONS = "cpython.gc.collections"
     CPYTHON_GC_UNCOLLECTABLE = "cpython.gc.uncollectable_objects"
@@ -139,9 +150,14 @@ class Metric(StrEnum):
 
 
 UNITS: dict[Metric, str] = {
+    Metric.ALERT_ACTIVE: "{alert}",
+    Metric.ALERT_NOTIFICATIONS: "{notification}",
+    Metric.ALERT_NOTIFICATIONS_WAITING: "{notification}",
     Metric.BUSINESS_EVENTS: "{event}",
     Metric.CACHE_EVICTIONS: "{eviction}",
     Metric.CACHE_REQUESTS: "{request}",
+    Metric.CIRCUIT_CALLS: "{call}",
+    Metric.CIRCUIT_STATES: "{circuit_breaker}",
     Metric.CPYTHON_GC_COLLECTED: "{object}",
     Metric.CPYTHON_GC_COLLECTIONS: "{collection}",
     Metric.CPYTHON_GC_UNCOLLECTABLE: "{object}",
@@ -236,12 +252,18 @@ _REQUEST = (
     *(Attribute.HTTP_METHOD, Attribute.HTTP_ROUTE, Attribute.HTTP_STATUS, Attribute.ERROR_TYPE),
     *(Attribute.URL_SCHEME, Attribute.NETWORK_PROTOCOL_VERSION),
 )
+_NOTIFICATION = (Attribute.ALERT_SINK_NAME, Attribute.ALERT_NOTIFICATION_OUTCOME, Attribute.ERROR_TYPE)
 _RUN = (Attribute.RUN_TYPE, Attribute.RUN_TRIGGER, Attribute.RUN_OUTCOME, Attribute.APP_SCREEN_NAME)
 
 #: The attributes that a metric may have; one that is not listed has none.
 METRIC_ATTRIBUTES: dict[Metric, tuple[Attribute, ...]] = {
+    Metric.ALERT_ACTIVE: (Attribute.ALERT_RULE_NAME,),
+    Metric.ALERT_NOTIFICATIONS: _NOTIFICATION,
+    Metric.ALERT_NOTIFICATIONS_WAITING: (Attribute.ALERT_SINK_NAME,),
     Metric.BUSINESS_EVENTS: (Attribute.BUSINESS_EVENT_NAME,),
     Metric.CACHE_REQUESTS: (Attribute.CACHE_OUTCOME,),
+    Metric.CIRCUIT_CALLS: (Attribute.CIRCUIT_NAME, Attribute.CIRCUIT_OUTCOME),
+    Metric.CIRCUIT_STATES: (Attribute.CIRCUIT_NAME, Attribute.CIRCUIT_STATE),
     Metric.CPYTHON_GC_COLLECTED: (Attribute.CPYTHON_GC_GENERATION,),
     Metric.CPYTHON_GC_COLLECTIONS: (Attribute.CPYTHON_GC_GENERATION,),
     Metric.CPYTHON_GC_UNCOLLECTABLE: (Attribute.CPYTHON_GC_GENERATION,),
@@ -277,7 +299,14 @@ METRIC_ATTRIBUTES: dict[Metric, tuple[Attribute, ...]] = {
 
 #: The values that an attribute of a metric may have, where they can be listed.
 ALLOWED_VALUES: dict[Attribute, frozenset[str | int]] = {
+    Attribute.ALERT_NOTIFICATION_OUTCOME: frozenset({"delivered", "failed"}),
+    Attribute.ALERT_RULE_NAME: frozenset(
+        {"cpu_usage", "memory_usage", "disk_usage", "error_rate", "response_time", "database_connections"}
+        | {"memory_growth"}
+    ),
     Attribute.CACHE_OUTCOME: frozenset({"hit", "miss"}),
+    Attribute.CIRCUIT_OUTCOME: frozenset({"success", "failure", "rejected"}),
+    Attribute.CIRCUIT_STATE: frozenset({"closed", "open", "half_open"}),
     Attribute.CPU_MODE: frozenset(
         {"user", "system", "nice", "idle", "iowait", "interrupt", "steal", "kernel"}  # the conventions' own
     ),

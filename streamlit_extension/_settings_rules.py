@@ -31,6 +31,7 @@ class Watched(StrEnum):
     ERROR_RATE = "error_rate"
     RESPONSE_TIME = "response_time"
     DATABASE_CONNECTIONS = "database_connections"
+    MEMORY_GROWTH = "memory_growth"
 
 
 class StoreMode(StrEnum):

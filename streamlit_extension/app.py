@@ -15,6 +15,7 @@ from otel.instrumentation.asgi import HttpTelemetry
 from otel.instrumentation.sqlalchemy import ENGINES
 from otel.instrumentation.streamlit import WATCHER, in_script_thread
 from streamlit_extension import listeners
+from streamlit_extension.alerts.wiring import RunningAlerts, start_alerts
 from streamlit_extension.canary import Canary
 from streamlit_extension.data_folder import load_or_make_token, prepare_data_dir
 from streamlit_extension.endpoints.entitlement import Audience, Entitlement
@@ -36,12 +37,12 @@ from streamlit_extension.lifecycle import (
 from streamlit_extension.liveness import runtime_problem
 from streamlit_extension.logs.setup import LoggingConfiguration
 from streamlit_extension.logs.wiring import know_secrets, log_as_set
-from streamlit_extension.monitoring.wiring import activity, process_export, start_monitoring
+from streamlit_extension.monitoring.wiring import activity, current_readings, process_export, start_monitoring
 from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings
 from streamlit_extension.streamlit_options import prefixes_below_base
 from streamlit_extension.telemetry import RunningTelemetry, start_telemetry
-from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler
+from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler, ShutdownPhase
 
 _logger = logging.getLogger("streamlit_extension.app")
 
@@ -189,8 +190,10 @@ class ObservableApp:
         self._know_secrets()
         self._start_checks(stack)
         self._start_signals(stack)
+        alerts = start_alerts(stack, settings, data_dir, current_readings, self.service)
+        self.shutdown.add_step(ShutdownPhase.CLEANUP_RESOURCES, alerts.stop_by)
         await self._start_management(stack)
-        self._start_beats(stack, data_dir, logs)
+        self._start_beats(stack, data_dir, logs, alerts)
         self.service.start()
         stack.callback(self.service.stop, 1.0)
         self.service.set_phase(ServicePhase.SERVING)
@@ -291,8 +294,11 @@ class ObservableApp:
                     f"can't listen on {address} port {port} ({reason}); choose another management_port"
                 ) from error
 
-    def _start_beats(self, stack: contextlib.AsyncExitStack, data_dir: Path | None, logs: Any) -> None:
-        start_beats(stack, self.service, data_dir, logs.set_level, ENGINES.sweep, self._know_secrets)
+    def _start_beats(
+        self, stack: contextlib.AsyncExitStack, data_dir: Path | None, logs: Any, alerts: RunningAlerts
+    ) -> None:
+        chores = (ENGINES.sweep, self._know_secrets)
+        start_beats(stack, self.service, data_dir, logs.set_level, alerts.set_maintenance, *chores)
         if self.settings.health.canary:
             self._canary = Canary(WATCHER, allowed=self._may_run_canary)
             task = asyncio.get_running_loop().create_task(self._canary.run_forever(), name="stx-canary")

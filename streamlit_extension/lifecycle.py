@@ -20,7 +20,7 @@ from otel.instrumentation.streamlit.error_reference import show_error_reference
 from streamlit_extension.beats import Heartbeat, Housekeeping
 from streamlit_extension.control import ControlWatcher
 from streamlit_extension.gate import Gate
-from streamlit_extension.health.model import ServicePhase
+from streamlit_extension.health.model import Maintenance, ServicePhase
 from streamlit_extension.health.service import HealthService
 from streamlit_extension.health.watchdog import Watchdog
 from streamlit_extension.utils.graceful_shutdown import Deadline, GracefulShutdownHandler, ShutdownPhase
@@ -38,6 +38,7 @@ def start_beats(
     service: HealthService,
     data_dir: Path | None,
     set_log_level: Callable[[str | None], object],
+    set_maintenance: Callable[[Maintenance | None], object],
     *chores: Callable[[], object],
 ) -> None:
     """Start what is done again and again: signs of life on the running loop, all that may wait on a thread.
@@ -45,10 +46,16 @@ def start_beats(
     Arguments:
         stack: gets what stops it.
         data_dir: where operators leave their orders; None for nowhere.
+        set_maintenance: told of maintenance after the service.
         chores: what else is to be done on the thread.
     """
     if data_dir is not None:
-        control = ControlWatcher(data_dir, on_maintenance=service.set_maintenance, on_log_level=set_log_level)
+
+        def on_maintenance(maintenance: Maintenance | None) -> None:
+            service.set_maintenance(maintenance)
+            set_maintenance(maintenance)
+
+        control = ControlWatcher(data_dir, on_maintenance=on_maintenance, on_log_level=set_log_level)
         chores = (*chores, control.poll)
     housekeeping = Housekeeping(*chores)
     housekeeping.start()

@@ -167,7 +167,10 @@ class SpoolSettings(Table, frozen=True):
 
 
 class Thresholds(Table, frozen=True):
-    """`[alerts.thresholds]`: per cent, except `response_time` (ms) and `database_connections` (a count or "auto")."""
+    """`[alerts.thresholds]`: per cent, except `response_time` (ms) and `database_connections` (a count or "auto").
+
+    `memory_growth` is per cent of the memory limit an hour, of what looks like a leak.
+    """
 
     cpu_usage: rules.Percent = 85.0
     memory_usage: rules.Percent = 90.0
@@ -175,6 +178,7 @@ class Thresholds(Table, frozen=True):
     error_rate: rules.Percent = 5.0
     response_time: rules.Milliseconds = 5000.0
     database_connections: rules.Connections = "auto"
+    memory_growth: rules.Percent = 1.0
 
 
 class Alerts(Table, frozen=True):

@@ -228,6 +228,7 @@ class Circuits:
         self._lock = threading.Lock()
         self._held: dict[str, Circuit] = {}
         self._subscribers: list[Callable[[CircuitChange], object]] = []
+        self._on_made: list[Callable[[Circuit], object]] = []
 
     def configure(self, *, failures: int, reset_s: float, on_alerts: Iterable[str] = ()) -> None:
         """Let circuits that are made from now on have these values."""
@@ -245,25 +246,42 @@ class Circuits:
         """Return the circuit of a dependency, made at the first call with the values of that call."""
         with self._lock:
             found = self._held.get(name)
-            if found is None:
-                found = self._held[name] = Circuit(
-                    name,
-                    failures=failures or self._failures,
-                    reset_s=reset_s or self._reset_s,
-                    opens_on=self._on_alerts if opens_on is None else opens_on,
-                    on_change=self._tell,
-                    clock=self._clock,
-                )
-            return found
+            if found is not None:
+                return found
+            found = self._held[name] = Circuit(
+                name,
+                failures=failures or self._failures,
+                reset_s=reset_s or self._reset_s,
+                opens_on=self._on_alerts if opens_on is None else opens_on,
+                on_change=self._tell,
+                clock=self._clock,
+            )
+            told = tuple(self._on_made)
+        for each in told:
+            _contained(each, found)
+        return found
 
-    def subscribe(self, subscriber: Callable[[CircuitChange], object]) -> Callable[[], None]:
-        """Tell `subscriber` of every change, on the thread that caused it; returns what ends it."""
+    def subscribe(
+        self, changed: Callable[[CircuitChange], object], made: Callable[[Circuit], object] | None = None
+    ) -> Callable[[], None]:
+        """Tell `changed` of every change, on the thread that caused it; returns what ends it.
+
+        Arguments:
+            made: told of every circuit: of those that there are at once, of others when they are made.
+        """
         with self._lock:
-            self._subscribers.append(subscriber)
+            self._subscribers.append(changed)
+            if made is not None:
+                self._on_made.append(made)
+            held = tuple(self._held.values())
+        for circuit in held if made is not None else ():
+            _contained(made, circuit)
 
         def end() -> None:
             with self._lock, contextlib.suppress(ValueError):
-                self._subscribers.remove(subscriber)
+                self._subscribers.remove(changed)
+                if made is not None:
+                    self._on_made.remove(made)
 
         return end
 
@@ -292,11 +310,16 @@ class Circuits:
         with self._lock:
             subscribers = tuple(self._subscribers)
         for subscriber in subscribers:
-            try:
-                subscriber(change)
-            except Exception as error:
-                extra = {"event": "telemetry.internal_error", "error_type": type(error).__name__}
-                _log.warning("a subscriber of circuits failed", extra=extra)
+            _contained(subscriber, change)
+
+
+def _contained(subscriber: Callable[[Any], object] | None, told: object) -> None:
+    try:
+        if subscriber is not None:
+            subscriber(told)
+    except Exception as error:
+        extra = {"event": "telemetry.internal_error", "error_type": type(error).__name__}
+        _log.warning("a subscriber of circuits failed", extra=extra)
 
 
 #: The process's circuits; the composition root configures them from `[breaker]`.

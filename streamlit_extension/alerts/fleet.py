@@ -97,16 +97,20 @@ def error_ratio(window: str) -> str:
 
 #: Metric → its expression in the units of the thresholds.
 _EXPRESSIONS: Final[Mapping[str, str]] = {
-    # Other states than these are no use of the machine; a total without the attribute passes too.
-    Metric.CPU_USAGE: '100 * sum by (job, instance) (system_cpu_utilization_ratio{cpu_mode!~"idle|iowait"})',
-    Metric.MEMORY_USAGE: '100 * sum by (job, instance) (system_memory_utilization_ratio{system_memory_state=~"used|"})',
+    # Ours is one number; where an agent writes the same metric by mode, its idle share is no use of the machine.
+    Metric.CPU_USAGE: '100 * max by (job, instance) (system_cpu_utilization_ratio{cpu_mode=""})',
+    Metric.MEMORY_USAGE: '100 * max by (job, instance) (system_memory_utilization_ratio{system_memory_state="used"})',
     Metric.DISK_USAGE: (
-        '100 * max by (job, instance) (system_filesystem_utilization_ratio{system_filesystem_state=~"used|"})'
+        '100 * max by (job, instance) (system_filesystem_utilization_ratio{system_filesystem_state="used"})'
     ),
     Metric.ERROR_RATE: f"100 * {error_ratio(_WINDOW)}\nand {_of_both('increase', _WINDOW)} >= {MIN_SAMPLES}",
     Metric.RESPONSE_TIME: (
         f"1000 * histogram_quantile(0.95, sum by (job, le) (rate({RUNS}_bucket[{_WINDOW}])))\n"
         f"and sum by (job) (increase({RUNS}_count[{_WINDOW}])) >= {MIN_SAMPLES}"
+    ),
+    Metric.MEMORY_GROWTH: (
+        "100 * 3600 * sum by (job, instance) (streamlit_memory_growth_bytes_per_second)\n"
+        "/ max by (job, instance) (system_memory_limit_bytes)"
     ),
     Metric.DATABASE_CONNECTIONS: (
         "sum by (job, instance, db_client_connection_pool_name) "
@@ -129,7 +133,7 @@ def _recordings(rules: Iterable[AlertRule]) -> Iterator[Mapping[str, object]]:
 
 def _threshold(rule: AlertRule) -> Mapping[str, object]:
     name = recorded(rule.metric)
-    unit = {"%": "%", "ms": " ms"}.get(rule.unit, "")
+    unit = rule.unit if rule.unit in ("", "%") else f" {rule.unit}"
     if rule.share_of_limit is not None:
         # A share of the pool's own maximum where it has one, the number where it has none.
         expression = (

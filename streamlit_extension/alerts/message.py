@@ -85,7 +85,7 @@ class Message:
 def amount(value: float, unit: str) -> str:
     """Write a value with its unit, without needless digits."""
     number = f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) < 1e15 else f"{value:g}"
-    return f"{number} {unit}" if unit == "ms" else f"{number}{unit}"
+    return f"{number}{unit}" if unit in ("", "%") else f"{number} {unit}"
 
 
 def moment(at: float) -> str:

@@ -23,6 +23,9 @@ THRESHOLDS: Final[Mapping[str, float]] = MappingProxyType(
         Metric.DATABASE_CONNECTIONS.value: 18,
     }
 )
+#: What is watched beside them: growth of Streamlit's own memory that looks like a leak, in per cent of the memory limit
+#: an hour. At 1 an empty container is full in four days, so it is a warning.
+MEMORY_GROWTH_PERCENT: Final = 1.0
 #: Share of the real pool's maximum at which `database_connections = "auto"` fires.
 POOL_SHARE: Final = 0.9
 #: Fewer samples than this in the window say nothing about a rate or a percentile.
@@ -35,6 +38,7 @@ class _About:
     unit: str
     runbook: str
     min_samples: int = 1
+    severity: Severity = Severity.CRITICAL
 
 
 _ABOUT: Final[Mapping[str, _About]] = {
@@ -72,13 +76,20 @@ _ABOUT: Final[Mapping[str, _About]] = {
         "Find the runs that hold a connection longest; close sessions before long computations, or raise the pool's "
         "size together with the server's limit.",
     ),
+    Metric.MEMORY_GROWTH: _About(
+        "Memory that grows like a leak",
+        "% an hour",
+        "The metric streamlit.memory.growth names what grows. Session state: look at the largest sessions. Caches: "
+        "bound them by max_entries or ttl. Uploads and media: see what is kept longer than its run.",
+        severity=Severity.WARNING,
+    ),
 }
 
 
 def default_rules(
     thresholds: Mapping[str, float] = THRESHOLDS, *, for_s: float = 30.0, share_of_pool: float | None = POOL_SHARE
 ) -> tuple[AlertRule, ...]:
-    """Return one critical rule for each threshold.
+    """Return one rule for each threshold, critical but for `memory_growth`.
 
     Arguments:
         thresholds: metric → value in the units of `THRESHOLDS`; a metric that is not among them has a rule without
@@ -96,7 +107,7 @@ def _rule(metric: str, threshold: float, for_s: float, share_of_pool: float | No
         metric=str(metric),
         threshold=float(threshold),
         for_s=for_s,
-        severity=Severity.CRITICAL,
+        severity=about.severity,
         share_of_limit=share_of_pool if metric == Metric.DATABASE_CONNECTIONS else None,
         min_samples=about.min_samples,
         unit=about.unit,

@@ -1,4 +1,7 @@
-"""The readings that alert rules are held against: metric → value, number of samples, age, limit, an example's trace."""
+"""The readings that alert rules are held against: metric → value, number of samples, age, limit, an example's trace.
+
+`memory_growth` is the growth of what looks like a leak, in per cent of the memory limit an hour; 0 for none.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from streamlit_extension.monitoring.model import PoolStatistics
 from streamlit_extension.monitoring.ticks import Holder
 from streamlit_extension.monitoring.window import WindowStatistics
 
-#: A further reading: the growth of what looks like a leak, in per cent of the memory limit an hour; 0 for none.
-MEMORY_GROWTH = "memory_growth"
 #: What a pool without a maximum is measured by when the fullest is looked for.
 _PRESUMED_MAX = 20
 
@@ -40,7 +41,7 @@ def readings(collector: MetricsCollector) -> dict[str, Reading]:
     pool = fullest(collector.connection_pool_stats())
     if pool is not None:
         found[Metric.DATABASE_CONNECTIONS.value] = Reading(value=float(pool.active), limit=pool.max)
-    found[MEMORY_GROWTH] = Reading(value=_leak_percent_per_hour(collector, fast.memory_limit_bytes))
+    found[Metric.MEMORY_GROWTH.value] = Reading(value=_leak_percent_per_hour(collector, fast.memory_limit_bytes))
     return found
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from otel import installed
 from streamlit_extension.monitoring.activity import activity, memory_growth
@@ -12,7 +15,24 @@ from streamlit_extension.monitoring.instruments import SystemInstruments
 from streamlit_extension.monitoring.machine import this_machine
 from streamlit_extension.monitoring.workers import worker_group
 
-__all__ = ["activity", "process_export", "start_monitoring"]
+if TYPE_CHECKING:
+    from streamlit_extension.monitoring.collector import MetricsCollector
+
+__all__ = ["activity", "current_readings", "process_export", "start_monitoring"]
+
+
+@cache
+def _collector() -> MetricsCollector:
+    from streamlit_extension.monitoring.collector import MetricsCollector
+
+    return MetricsCollector()
+
+
+def current_readings() -> Mapping[str, Any]:
+    """What alert rules are held against, now: metric → `Reading`."""
+    from streamlit_extension.monitoring.readings import readings
+
+    return readings(_collector())
 
 
 def start_monitoring(stack: contextlib.AsyncExitStack, data_dir: Path | None) -> None:

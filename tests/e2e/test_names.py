@@ -18,7 +18,7 @@ from tests.support.server import Start
 SCRIPT = """
 import sqlalchemy, streamlit as st
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, Session
-from streamlit_extension import StructuredLogger, track
+from streamlit_extension import StructuredLogger, circuit_breaker, track
 
 @st.cache_resource
 def models():
@@ -33,6 +33,8 @@ def models():
 
 engine, Client = models()
 track(Client, created="client.created")
+with circuit_breaker("billing"):
+    pass
 
 @st.cache_data(max_entries=1)
 def cached(number):
@@ -73,6 +75,7 @@ app = create_app(st.App("script.py", routes=[Route("/report", report)]))
 EXPECTED = {
     *{each for each in Metric if each.startswith(("system.", "process.", "cpython.", "telemetry.", "streamlit."))},
     *(Metric.BUSINESS_EVENTS, Metric.HTTP_SERVER_DURATION, Metric.DB_OPERATION_DURATION, Metric.DB_CONNECTION_COUNT),
+    *{each for each in Metric if each.startswith(("alert.", "circuit_breaker."))},
     *(Metric.DB_CONNECTION_MAX, Metric.DB_CONNECTION_USE_TIME, Metric.DB_CONNECTION_WAIT_TIME),
 } - {
     Metric.TELEMETRY_DROPPED,  # nothing is
@@ -128,6 +131,7 @@ async def test_nothing_else_is_emitted(serve: Start, tmp_path: Path, otlp: OtlpR
         for number, label in enumerate(("Sell", "Fail", "Bad statement", "Part"), 2):
             await client.click(label)
             await client.wait_finished(number)
+        await asyncio.to_thread(server.wait_for, "/health/detailed", lambda answer: b"circuit:billing" in answer.body)
         for path in ("/report", "/report?status=500", "/report?status=404"):
             await asyncio.to_thread(server.get, path)
         await asyncio.to_thread(server.get, "/report", "BREW")
