@@ -38,6 +38,11 @@ def make(**environ: str) -> tuple[Alerts, Callable[[], object]]:
     return Alerts(settings, None, lambda: {"cpu_usage": Reading(99.0)}, circuits=Circuits()), lambda: None
 
 
+def broken(*_: object) -> Any:
+    """Fails as whatever is handed in may."""
+    raise ValueError
+
+
 def test_alerts_begin_after_the_start_and_end_with_every_thread() -> None:
     """They are made on their own thread, evaluate, and leave nothing behind; again does nothing."""
     closed: list[bool] = []
@@ -72,7 +77,7 @@ def test_maintenance_that_is_ordered_first_holds(caplog: pytest.LogCaptureFixtur
 
 def test_alerts_that_can_not_be_made_stop_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """It is said once, and the application goes on."""
-    running = RunningAlerts(lambda: int("no number"), first_s=0.0)
+    running = RunningAlerts(broken, first_s=0.0)
     running.start()
     eventually(lambda: any(getattr(record, "event", "") == "alerts.not_started" for record in caplog.records))
     running.set_maintenance(None)
@@ -205,7 +210,7 @@ def test_a_subscriber_of_new_circuits_that_fails_disturbs_nobody(caplog: pytest.
     """The circuit is made all the same."""
     caplog.set_level(logging.WARNING)
     circuits = Circuits()
-    end = circuits.subscribe(lambda _: None, lambda _: int("no number"))
+    end = circuits.subscribe(lambda _: None, broken)
     assert circuits.get("billing").state is CircuitState.CLOSED
     assert [vars(record)["error_type"] for record in caplog.records] == ["ValueError"]
     end()
