@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from streamlit_extension.alerts.fleet import BURN_WINDOWS, Objectives, groups, r
 from streamlit_extension.alerts.model import AlertRule
 from streamlit_extension.alerts.rules import THRESHOLDS, default_rules, rules_from
 from streamlit_extension.settings import Settings
+from tests.support.promql import as_rules, dashboard_expressions
 from tests.support.server import ROOT
 from tests.support.stack import built
 from tests.test_cli_alerts import command
@@ -40,6 +42,24 @@ def test_promtool_accepts_the_rules(promtool: str) -> None:
         [promtool, "check", "rules", "--lint-fatal", str(RULES)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_understands_the_dashboard(promtool: str, tmp_path: Path) -> None:
+    """Every expression of the Grafana dashboard parses; panels have titles and ids of their own, and don't overlap."""
+    dashboard = json.loads((ROOT / "deploy/grafana/streamlit-extension.json").read_text())
+    file = as_rules(dashboard_expressions(dashboard), tmp_path / "dashboard.yaml")
+    done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels) > 25
+    assert len({panel["title"] for panel in panels}) == len(panels)
+    taken = [
+        (x, y)
+        for panel in panels
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(set(taken)) == len(taken) and max(x for x, _ in taken) < 24
 
 
 def test_promtools_unit_tests_pass(promtool: str) -> None:

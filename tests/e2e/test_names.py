@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from otel.names import ALLOWED_VALUES, METRIC_ATTRIBUTES, UNITS, Attribute, Metric
 from streamlit_extension.demo.client import StreamlitClient
 from tests.support.backends import free_port
 from tests.support.otlp import OtlpReceiver, attributes
-from tests.support.server import Start
+from tests.support.promql import (
+    dashboard_expressions,
+    kind_of,
+    labels_of,
+    problems,
+    rule_expressions,
+    written,
+)
+from tests.support.server import ROOT, Start
 
 SCRIPT = """
 import sqlalchemy, streamlit as st
@@ -83,6 +93,17 @@ EXPECTED = {
 }
 
 
+#: What is emitted later than this test lasts, or only when something is lost, and as what.
+LATER = {
+    Metric.SESSION_DURATION: "histogram",
+    Metric.TELEMETRY_DROPPED: "counter",
+    Metric.MEMORY_CACHE: "gauge",
+    Metric.MEMORY_MEDIA: "gauge",
+    Metric.MEMORY_SESSION_STATE: "gauge",
+    Metric.MEMORY_UPLOADS: "gauge",
+}
+
+
 def wrong_points(metric: Any) -> list[str]:
     """What of one emitted metric is not as the registry says."""
     if metric.name not in set(Metric):
@@ -139,6 +160,34 @@ async def test_nothing_else_is_emitted(serve: Start, tmp_path: Path, otlp: OtlpR
     seen = {metric.name for metric in otlp.metrics}
     assert sorted(EXPECTED - seen) == []
     assert sorted({line for metric in otlp.metrics for line in wrong_points(metric)}) == []
+    kinds = {Metric(metric.name): kind_of(metric) for metric in otlp.metrics} | LATER
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/streamlit-extension.rules.yaml").read_text())
+    dashboard = json.loads((ROOT / "deploy/grafana/streamlit-extension.json").read_text())
+    assert unknown([*rule_expressions(rules), *dashboard_expressions(dashboard)], rules, kinds) == []
+
+
+def unknown(expressions: list[tuple[str, str]], rules: Any, kinds: dict[Metric, str]) -> list[str]:
+    """What rules and dashboard ask for that no application emits; metric → gauge, counter or histogram."""
+    known = {name: labels_of(metric) for metric, kind in kinds.items() for name in written(metric, kind)}
+    recorded = {rule["record"] for group in rules["groups"] for rule in group["rules"] if "record" in rule}
+    return [f"{where}: {line}" for where, each in expressions for line in problems(each, known, recorded)]
+
+
+def test_the_check_of_rules_and_dashboard_finds_what_is_wrong() -> None:
+    """A metric that nobody emits, one of another kind, and a label that it does not have."""
+    rules = {"groups": [{"rules": [{"record": "job:x", "expr": "1"}]}]}
+    kinds = {Metric.PROCESS_CPU_TIME: "counter", Metric.SYSTEM_CPU_UTILIZATION: "gauge"}
+
+    def found(expression: str) -> list[str]:
+        return unknown([("here", expression)], rules, kinds)
+
+    assert found('sum by (cpu_mode) (rate(process_cpu_time_seconds_total{job="x"}[5m]))') == []
+    assert found("job:x > 1 and on (job) system_cpu_utilization_ratio offset 1h") == []
+    assert found("process_cpu_time_seconds") == ["here: process_cpu_time_seconds is not emitted"]
+    assert found("max(no_such_thing) or vector(0)") == ["here: no_such_thing is not emitted"]
+    told = "here: cpu_mode is no label of system_cpu_utilization_ratio"
+    assert found('system_cpu_utilization_ratio{cpu_mode="idle"}') == [told]
+    assert found("sum by (cpu_mode) (system_cpu_utilization_ratio)") == [told]
 
 
 def test_the_check_finds_what_is_wrong() -> None:
