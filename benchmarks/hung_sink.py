@@ -1,6 +1,6 @@
 """Latency of `/health/live` while a sink of the alerts hangs: `python benchmarks/hung_sink.py`.
 
-An alert fires from the first evaluation on and is repeated every second to a Slack webhook that takes the connection and
+An alert fires from the first evaluation on and is repeated every second to a Slack webhook that takes connections and
 never answers. Requests are sent at a fixed rate (open loop) in turn to that server, to the same with nothing to tell,
 and to a constant raw ASGI answer on the same uvicorn. Printed are median and p99 in milliseconds, and the ratio of the
 p99 to that of the server with nothing to tell.
