@@ -397,3 +397,14 @@ def test_a_flush_sends_what_others_have_left_until_then(tmp_path: Path) -> None:
     assert receiver.taken == [1, 2]
     assert settled(ledger) == {Signal.LOGS: {"emitted": 2, "delivered": 2}}
     spool.close(5)
+
+
+def test_a_folder_with_a_spool_files_name_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is no spool file: nothing is complained of, and no lock file is made beside it."""
+    (tmp_path / "dir.db").mkdir()
+    spool = Spool(tmp_path, Ledger(), {}, period_s=3600)
+    spool.start()
+    spool.look_after()
+    spool.close(5)
+    assert spool_files(tmp_path) == ["dir.db"]
+    assert caplog.records == []
