@@ -2,7 +2,8 @@
 
 Each way runs in a process of its own, in turns, with a batch processor that exports to nowhere. Instruments are read by
 nobody: the contributed instrumentation's of the SDK's meter provider with one reader, ours of the one that an
-application of ours has, with its two readers (OTLP and the scrape). The lowest turn counts, in CPU time of the process, so that a busy machine changes little.
+application of ours has, with its two readers (OTLP and the scrape). The lowest turn counts, in CPU time of the process,
+so that a busy machine changes little.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def test_a_callback_that_stops_the_program_does_not_wait_for_itself() -> None:
     """`shutdown_sequence()` in a step returns at once: the stop goes on, and nothing is cut off."""
     handler = GracefulShutdownHandler(budget_s=60)
     handler.add_cleanup(lambda: handler.shutdown_sequence())
-    handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, lambda _: (handler.shutdown_sequence(), None)[1])
+    handler.add_step(ShutdownPhase.DRAIN_CONNECTIONS, lambda _: (handler.shutdown_sequence(), ())[1])
     report = handler.shutdown_sequence()
     assert report.clean
     assert report.duration_s < 30
@@ -89,7 +89,7 @@ def test_a_callback_that_stops_the_program_does_not_wait_for_itself() -> None:
 def test_what_a_callback_returns_means_nothing(value: object) -> None:
     """Any function may be a clean-up callback (`future.cancel`, `thread.join`), and a stop is clean whatever it says."""
     handler = GracefulShutdownHandler(budget_s=5)
-    handler.add_cleanup(lambda: value)  # type: ignore[arg-type, return-value]
+    handler.add_cleanup(lambda: value)
     report = handler.shutdown_sequence()
     assert report.clean
     assert handler.wait_for_completion(0)

@@ -33,7 +33,8 @@ class Deadline:
 #: A step of a phase: gets its deadline, returns (or awaits to) the names of what it had to cut off, or None. An
 #: asynchronous step runs on the loop that was given to `bind_loop`.
 Step = Callable[[Deadline], Iterable[str] | Awaitable[Iterable[str] | None] | None]
-Cleanup = Callable[[], Awaitable[None] | None]
+#: What it returns is awaited where that is possible, and means nothing.
+Cleanup = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
