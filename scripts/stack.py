@@ -245,10 +245,11 @@ class Stack:
             "COLLECTOR_HEALTH": self.address("collector_health"),
             "COLLECTOR_METRICS_PORT": str(self.ports["collector_metrics"]),
             "COLLECTOR_SCRAPE": self.address("scrape"),
-            "COLLECTOR_TRACES_ENDPOINT": self.url("jaeger_otlp"),
+            "COLLECTOR_TRACES_ENDPOINT": self.address("jaeger_otlp"),
             "COLLECTOR_PROMETHEUS_ENDPOINT": f"{self.url('prometheus')}/api/v1/otlp",
             "COLLECTOR_LOGS_ENDPOINT": f"{self.url('victorialogs')}/insert/opentelemetry/v1/logs",
             "COLLECTOR_QUEUE_DIR": str(self.data("otelcol")),
+            "OTEL_TRACES_SAMPLER": "always_off",  # Jaeger's own
             "JAEGER_OTLP": self.address("jaeger_otlp"),
             "JAEGER_HTTP": self.address("jaeger"),
             "JAEGER_GRPC": self.address("jaeger_grpc"),
@@ -295,6 +296,7 @@ def _free(wanted: int, held: contextlib.ExitStack, others: set[int]) -> int:
         if port in others:
             continue
         opened = held.enter_context(socket.socket())
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # who has just left is no obstacle
         with contextlib.suppress(OSError):
             opened.bind(("127.0.0.1", port))
             return int(opened.getsockname()[1])

@@ -1,0 +1,1 @@
+"""Against the real collector, Prometheus, Jaeger and VictoriaLogs."""

@@ -1,0 +1,39 @@
+"""A running stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.stack import PORTS, PROGRAMS, ROOT, Stack
+from tests.stack.backends import Backends
+from tests.support.backends import free_port
+from tests.support.stack import built
+
+StartStack = Callable[..., Backends]
+
+
+@pytest.fixture
+def start_stack(tmp_path: Path) -> Iterator[StartStack]:
+    """Starts the stack: `start_stack("keep-every-trace", COLLECTOR_KEEP_PERCENT="5")`; ended with the test."""
+    for each in PROGRAMS:
+        built(each.module, each.name)
+    started: list[Stack] = []
+
+    def start(*layers: str, **environ: str) -> Backends:
+        quick = {"COLLECTOR_SPAN_METRICS_FLUSH": "1s", "COLLECTOR_DECISION_WAIT": "2s", "COLLECTOR_SLOW_MS": "500"}
+        stack = Stack(
+            tmp_path / f"stack-{len(started)}",
+            ports={name: free_port() for name in PORTS},
+            layers=[ROOT / "deploy" / "collector" / f"{name}.yaml" for name in layers],
+            environ={**quick, **environ},
+        )
+        started.append(stack)
+        stack.up()
+        return Backends(stack)
+
+    yield start
+    for each in started:
+        each.down()

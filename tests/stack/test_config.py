@@ -1,0 +1,79 @@
+"""The collector accepts every file that is shipped, and the combinations that are documented."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from scripts.stack import ROOT
+from tests.support.stack import built
+
+LAYERS = sorted(path.stem for path in (ROOT / "deploy" / "collector").glob("*.yaml"))
+LOGS = ("", *(name for name in LAYERS if name.startswith("logs-")))
+METRICS = ("", *(name for name in LAYERS if name.startswith("prometheus-")))
+TRACES = ("", "keep-every-trace")
+WHERE = ("", "gateway")
+BASE = ROOT / "collector-config.yaml"
+
+
+def validate(folder: Path, *files: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """What the collector says to a configuration."""
+    command = [built("otelcol", "otelcol"), "validate", *(f"--config={each}" for each in files)]
+    variables = {**os.environ, "COLLECTOR_QUEUE_DIR": str(folder), **environ}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "names", [tuple(filter(None, each)) for each in itertools.product(LOGS, METRICS, TRACES, WHERE)], ids="+".join
+)
+def test_every_combination_of_layers_is_accepted(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Each log store with each way to Prometheus, with and without sampling, as a gateway and as all there is."""
+    done = validate(tmp_path, BASE, *(ROOT / "deploy" / "collector" / f"{name}.yaml" for name in names))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_agent_is_a_whole_configuration(tmp_path: Path) -> None:
+    """Without the base."""
+    done = validate(tmp_path, ROOT / "deploy" / "collector" / "agent.yaml")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_bad_value_is_refused(tmp_path: Path) -> None:
+    """Validation tells a configuration that can't work."""
+    done = validate(tmp_path, BASE, COLLECTOR_KEEP_PERCENT="many")
+    assert done.returncode != 0
+    assert "sampling_percentage" in done.stderr
+
+
+def test_the_header_names_every_layer_and_every_variable() -> None:
+    """What the first comment says is all that there is."""
+    text = BASE.read_text(encoding="utf-8")
+    header = text.partition("\nreceivers:")[0]
+    assert set(re.findall(r"([a-z-]+)\.yaml  ", header)) | {"agent"} == set(LAYERS)
+    used = dict(re.findall(r"\$\{env:(\w+):-([^}]*)\}", text.partition("\nreceivers:")[2]))
+    assert used == dict(re.findall(r"(COLLECTOR_\w+) \(([^)]+)\)", header))
+
+
+def test_nothing_listens_beyond_loopback_by_itself() -> None:
+    """Every address that is listened at or sent to has loopback as its default."""
+    for path in (BASE, *(ROOT / "deploy" / "collector").glob("*.yaml")):
+        for default in re.findall(r"\$\{env:\w+:-([^}]*:\d+[^}]*)\}", path.read_text(encoding="utf-8")):
+            assert "127.0.0.1" in default, path
+
+
+def test_every_exporter_that_can_keeps_its_queue_on_disk_and_never_gives_up() -> None:
+    """The scrape has no queue, and remote write has one of its own; both say so."""
+    for path in (BASE, *(ROOT / "deploy" / "collector").glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        exporters = text.partition("\nexporters:")[2].partition("\nextensions:")[0].partition("\nservice:")[0]
+        for name, body in re.findall(r"^  ([\w/-]+):\n((?:    .*\n|\n)+)", f"{exporters}\n", re.MULTILINE):
+            if name == "prometheus":
+                continue
+            assert "max_elapsed_time: 0" in body or "*retry" in body, (path, name)
+            if name != "prometheusremotewrite":
+                assert "storage: file_storage" in body or "*queue" in body, (path, name)
