@@ -160,10 +160,15 @@ class EngineRegistry:
             )
 
 
+#: Passwords of examples that are words of every log.
+_EVERYBODYS = frozenset(("password", "passwd", "secret", "postgres", "example"))
+
+
 def _secrets_of(engine: Any) -> list[str]:
     """The passwords in an engine's URL, but not one that is a word of its address anyway (`postgres:postgres@…`)."""
     url = engine.url
     named = {str(each).lower() for each in (url.username, url.database, url.host, engine.dialect.name) if each}
+    named |= _EVERYBODYS
     given = [value for key, value in url.query.items() if isinstance(value, str) and is_sensitive(key)]
     found = [str(url.password or ""), *given]
     return [each for each in found if each.lower() not in named]

@@ -12,6 +12,7 @@ from typing import Any
 from streamlit_extension.logs.formats import LogFormat
 from streamlit_extension.logs.gelf import GelfOutlet
 from streamlit_extension.logs.handler import LineHandler, Outlet, StreamOutlet
+from streamlit_extension.logs.keeping import is_console, keep_in_place
 from streamlit_extension.streamlit_options import log_errors_as_records
 
 #: Loggers that get handlers of their own from their libraries.
@@ -65,6 +66,7 @@ class LoggingConfiguration:
         root.setLevel(self._configured)
         self._raise_levels()
         self._undo.append(self._restore_levels)
+        self._undo.append(keep_in_place(self.handler))
 
     def _raise_levels(self) -> None:
         """`log_level` is the lowest level that is written: libraries that keep one of their own below it follow."""
@@ -82,7 +84,7 @@ class LoggingConfiguration:
 
     def _replace_handlers(self, logger: logging.Logger, propagate: bool | None = None) -> None:
         """Ours instead of those that write to the console; files and others of the user's stay."""
-        removed = [(place, each) for place, each in enumerate(logger.handlers) if _is_console(each)]
+        removed = [(place, each) for place, each in enumerate(logger.handlers) if is_console(each)]
         before = logger.propagate
         for _, each in removed:
             logger.removeHandler(each)
@@ -149,16 +151,6 @@ def _library_loggers() -> Iterator[logging.Logger]:
 def _streamlit_loggers() -> list[logging.Logger]:
     known = getattr(sys.modules.get("streamlit.logger"), "_loggers", None)
     return list(known.values()) if isinstance(known, dict) else []
-
-
-def _is_console(handler: logging.Handler) -> bool:
-    stream = getattr(handler, "stream", None)
-    return isinstance(handler, logging.StreamHandler) and stream in (
-        sys.stdout,
-        sys.stderr,
-        sys.__stdout__,
-        sys.__stderr__,
-    )
 
 
 def _remember(configuration: LoggingConfiguration | None) -> None:

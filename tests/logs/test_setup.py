@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.config
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,7 @@ def test_lines_stay_whole_beside_prints(tmp_path: Path) -> None:
 
 SCRIPT = """
 import logging
+import logging.config
 import streamlit as st
 from streamlit_extension import StructuredLogger
 st.title("levels")
@@ -229,3 +231,87 @@ async def test_the_command_changes_a_running_process(serve: Start, script: Any, 
     subprocess.run(command, env=environ, check=True, timeout=60, cwd=tmp_path, capture_output=True)
     server.wait_for("/health", lambda _: bool(server.events("audit.log_level_set")))
     assert {"mine", "uvicorn.error", "structured"} <= await visit()
+
+
+# -- scripts that configure logging themselves ----------------------------------------------------------------------
+
+
+def _own_handler() -> None:
+    logger = logging.getLogger("any.library")
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    logger.propagate = False
+
+
+CONFIGURING: dict[str, Callable[[], None]] = {
+    "basicConfig": lambda: logging.basicConfig(level=logging.DEBUG),
+    "by force": lambda: logging.basicConfig(level=logging.INFO, force=True),
+    "to standard output": lambda: logging.basicConfig(stream=sys.stdout, force=True),
+    "a handler of its own": _own_handler,
+    "dictConfig": lambda: logging.config.dictConfig(
+        {
+            "version": 1,
+            "handlers": {"console": {"class": "logging.StreamHandler"}},
+            "loggers": {"any.library": {"handlers": ["console"], "propagate": False}},
+            "root": {"handlers": ["console"], "level": "INFO"},
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("way", CONFIGURING)
+def test_a_script_that_configures_logging_takes_no_line_away(
+    process: Process, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However often it runs: each line leaves as before, once, and nothing piles up; so do our own."""
+    root, library, ours = (logging.getLogger(name) for name in ("", "any.library", "streamlit_extension.shutdown"))
+    before = root.level
+    try:
+        for number in range(3):
+            CONFIGURING[way]()
+            library.warning("run %d", number)
+            ours.warning("ours %d", number)
+        assert [line["message"] for line in process.lines if "run" in line["message"]] == ["run 0", "run 1", "run 2"]
+        assert [line["message"] for line in process.lines if "ours" in line["message"]] == [
+            "ours 0",
+            "ours 1",
+            "ours 2",
+        ]
+        assert capsys.readouterr() == ("", "")
+        assert root.level == {"by force": logging.INFO, "dictConfig": logging.INFO}.get(way, before)
+        assert len(library.handlers) <= 1
+    finally:
+        library.handlers.clear()
+        library.propagate = True
+        root.setLevel(before)
+        for each in logging.root.manager.loggerDict.values():
+            if isinstance(each, logging.Logger):
+                each.disabled = False
+
+
+def test_a_file_of_the_script_gets_its_lines_and_ours_stays(process: Process, tmp_path: Path) -> None:
+    """`basicConfig(filename=…, force=True)` adds the file."""
+    root = logging.getLogger()
+    logging.basicConfig(filename=tmp_path / "own.log", force=True, format="%(message)s")
+    try:
+        logging.getLogger("any.library").warning("said")
+    finally:
+        for each in root.handlers[:]:
+            if isinstance(each, logging.FileHandler):
+                root.removeHandler(each)
+                each.close()
+    assert (tmp_path / "own.log").read_text() == "said\n"
+    assert [line["message"] for line in process.lines] == ["said"]
+
+
+def test_what_a_script_has_added_is_there_when_the_configuration_ends() -> None:
+    """Ours gives its place back, and logging's own method is logging's again."""
+    logger, method = logging.getLogger("any.script"), logging.Logger.addHandler
+    configuration = configure_logging(stream=io.StringIO())
+    theirs = logging.StreamHandler(sys.stderr)
+    logger.addHandler(theirs)
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    assert logger.handlers == [configuration.handler]
+    configuration.restore()
+    assert logger.handlers == [theirs]
+    assert logging.Logger.addHandler is method
+    logger.handlers.clear()

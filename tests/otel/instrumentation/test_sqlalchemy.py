@@ -57,6 +57,8 @@ def engine(folder: Path, name: str = "app") -> Engine:
         ("postgresql+psycopg://app:kYm7-rain%2F42@db:5432/shop", ["kYm7-rain/42", "kYm7-rain%2F42"]),
         ("postgresql+psycopg://app:kYm7-rain@db/shop?sslpassword=drizzle99&application_name=shop-one", ["drizzle99"]),
         ("postgresql+psycopg://postgres:postgres@db/postgres", []),
+        ("postgresql+psycopg://shop:database@db/database", []),
+        ("postgresql+psycopg://app:password@db/shop", []),
         ("sqlite:///shop.db", []),
     ],
 )
@@ -73,7 +75,7 @@ def test_the_passwords_of_engines_are_secrets_by_value(url: str, secrets: list[s
                 redact_text(f"could not log in by {secret} at postgres")
                 == f"could not log in by {REDACTED} at postgres"
             )
-        assert redact_text("database postgres, shop-one") == "database postgres, shop-one"
+        assert redact_text("database postgres, shop-one, password") == "database postgres, shop-one, password"
     finally:
         forget_secrets()
 
