@@ -37,7 +37,7 @@ from streamlit_extension.lifecycle import (
 from streamlit_extension.liveness import runtime_problem
 from streamlit_extension.logs.setup import LoggingConfiguration
 from streamlit_extension.logs.wiring import know_secrets, log_as_set
-from streamlit_extension.monitoring.wiring import activity, current_readings, process_export, start_monitoring
+from streamlit_extension.monitoring.wiring import activity, process_export, start_monitoring
 from streamlit_extension.page_paths import page_path_collisions
 from streamlit_extension.settings import Settings
 from streamlit_extension.streamlit_options import prefixes_below_base
@@ -184,13 +184,13 @@ class ObservableApp:
         self.telemetry = start_telemetry(settings, data_dir, self.shutdown)
         stack.callback(self.telemetry.close)
         instrument_streamlit(stack)
-        start_monitoring(stack, data_dir)
+        read = start_monitoring(stack, data_dir)
         self._prepare_paths()
         self._token = load_or_make_token(settings, data_dir)
         self._know_secrets()
         self._start_checks(stack)
         self._start_signals(stack)
-        alerts = start_alerts(stack, settings, data_dir, current_readings, self.service)
+        alerts = start_alerts(stack, settings, data_dir, read, self.service)
         self.shutdown.add_step(ShutdownPhase.CLEANUP_RESOURCES, alerts.stop_by)
         await self._start_management(stack)
         self._start_beats(stack, data_dir, logs, alerts)

@@ -133,10 +133,16 @@ def test_alert_generation() -> None:
     assert kinds == ["resolved"]
 
 
-def test_promtool_accepts_the_text(serve: Start, script: Callable[[str], Path]) -> None:
+async def test_promtool_accepts_the_text(serve: Start, script: Callable[[str], Path]) -> None:
     """`promtool check metrics` reads it; all that it finds amiss is the conventions' names that end in `count`."""
     promtool = built("promtool", "promtool")
-    text = serve(script("import streamlit")).get("/metrics").body
+    server = serve(script("from streamlit_extension import circuit_breaker\ncircuit_breaker('billing')\n" + SCRIPT))
+    await use(server.url)
+    answer = await asyncio.to_thread(
+        server.wait_for, "/metrics", lambda found: b"circuit_breaker_active{" in found.body
+    )
+    text = answer.body
+    assert b"alert_active{" in text
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
     lines = (done.stdout + done.stderr).decode().splitlines()
     allowed = 'non-histogram and non-summary metrics should not have "_count" suffix'
@@ -196,6 +202,34 @@ async def test_metrics_export(serve: Start, script: Callable[[str], Path]) -> No
     ]
     assert len(failed[0].labels["trace_id"]) == 32
     assert b"secret" not in text.body + openmetrics.body
+
+
+async def test_scrapes_at_the_same_time_are_whole(serve: Start, script: Callable[[str], Path]) -> None:
+    """Eighty scrapes in both formats while runs are counted: each parses, and no histogram contradicts itself."""
+    server = serve(script(SCRIPT))
+    accepted = ("text/plain", "application/openmetrics-text;version=1.0.0")
+
+    def scrape(number: int) -> float:
+        answer = server.get("/metrics", Accept=accepted[number % 2])
+        assert answer.status == 200
+        read = parse_openmetrics if number % 2 else parse_text
+        samples = [each for family in read(answer.body.decode()) for each in family.samples]
+        runs = "streamlit_script_run_duration_seconds"
+        total = sum(each.value for each in samples if each.name == f"{runs}_count")
+        assert total == sum(
+            each.value for each in samples if each.name == f"{runs}_bucket" and each.labels["le"] == "+Inf"
+        )
+        assert len({(each.name, *sorted(each.labels.items())) for each in samples}) == len(samples)
+        return total
+
+    async with StreamlitClient(server.url) as client:
+        await client.wait_finished(1)
+        scrapes = [asyncio.create_task(asyncio.to_thread(scrape, number)) for number in range(80)]
+        for number in range(2, 12):
+            await client.click("Sell")
+            await client.wait_finished(number)
+        counted = await asyncio.gather(*scrapes)
+        assert await asyncio.to_thread(scrape, 0) == 11 >= max(counted)
 
 
 def test_the_monitor_exports_what_a_scrape_answers() -> None:

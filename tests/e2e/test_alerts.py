@@ -166,6 +166,31 @@ def test_an_alert_that_fires_over_a_restart_is_told_once(
         assert trigger["dedup_key"] == resolve["dedup_key"]
 
 
+def test_workers_of_one_server_tell_of_the_machine_once(
+    serve: Start, script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Two workers see the same breach; one tells, and the other takes over when that one has ended."""
+    launcher = tmp_path / "launcher.py"
+    launcher.write_text(f"from streamlit_extension import create_app\napp = create_app({str(script(HELLO))!r})\n")
+    port = free_port()
+    command = [
+        sys.executable, "-m", "uvicorn", "launcher:app", "--port", str(port), "--lifespan", "on", "--workers", "2",
+    ]  # fmt: skip
+    env = {**ALERTS, "STX_ALERTS__THRESHOLDS__MEMORY_USAGE": "0.1", "STX_ALERTS__FOR_S": "0"}
+    server = serve(launcher, command=command, port=port, env=env)
+    both = 'alert_active{alert_rule_name="memory_usage"'
+
+    def watching() -> int:
+        """Workers whose alerts run: each makes a file of its own."""
+        return len(list((tmp_path / "data").glob("alerts*.lock")))
+
+    eventually(lambda: watching() == 2 and len(server.events("alert.fired")) == 1, 40)
+    eventually(lambda: metric(server, both) == 1, 40)
+    assert len(server.events("alert.fired")) == 1
+    server.stop()
+    assert len(server.events("alert.fired")) == 1
+
+
 def test_maintenance_of_operators_silences_a_running_application(
     serve: Start, script: Callable[[str], Path], control_group: ControlGroup, tmp_path: Path
 ) -> None:
