@@ -167,6 +167,7 @@ _Joint = tuple[tuple[tuple[str, ...], ...], Callable[[], bool], str]
 def _joint_rules(settings: Schema) -> Iterator[_Joint]:
     """Yield rules about several settings: their names, whether it holds, and what is allowed."""
     health, email, scale = settings.health, settings.notify.email, settings.autoscale
+    chat = settings.notify.slack
     yield (
         (("shutdown_budget_s",), ("pre_drain_s",)),
         lambda: settings.pre_drain_s < settings.shutdown_budget_s,
@@ -185,6 +186,16 @@ def _joint_rules(settings: Schema) -> Iterator[_Joint]:
         (("notify", "email", "host"), ("notify", "email", "sender"), ("notify", "email", "recipients")),
         lambda: not email.host or bool(email.sender and email.recipients),
         "sender and recipients beside host",
+    )
+    yield (
+        (("notify", "slack", "token"), ("notify", "slack", "channel")),
+        lambda: (chat.token is None) == (chat.channel is None),
+        "both or neither",
+    )
+    yield (
+        (("notify", "slack", "webhook_url"), ("notify", "slack", "token")),
+        lambda: chat.webhook_url is None or chat.token is None,
+        "one of them",
     )
     yield (
         (("autoscale", "namespace"), ("autoscale", "deployment")),

@@ -191,10 +191,14 @@ class Alerts(Table, frozen=True):
 
 
 class Slack(Table, frozen=True):
-    """`[notify.slack]`."""
+    """`[notify.slack]`: a webhook, or a bot's token and a channel, which replies where a webhook can't."""
 
     webhook_url: rules.WebhookUrl | None = None
     webhook_url_file: rules.SecretFile | None = None
+    token: rules.SecretText | None = None
+    token_file: rules.SecretFile | None = None
+    channel: rules.Words | None = None
+    api_url: rules.HttpUrl = "https://slack.com/api"
 
 
 class PagerDuty(Table, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,7 +100,11 @@ def check_slack(body: dict[str, Any]) -> str | None:
 
 
 @contextmanager
-def running(check: Callable[[dict[str, Any]], str | None], path: str, answer: tuple[int, bytes]) -> Iterator[Service]:
+def running(
+    check: Callable[[dict[str, Any]], str | None],
+    path: str,
+    answer: tuple[int, bytes | Callable[[Service, Any], bytes]],
+) -> Iterator[Service]:
     """A service that takes JSON by POST at one path."""
     service = Service()
 
@@ -116,7 +121,8 @@ def running(check: Callable[[dict[str, Any]], str | None], path: str, answer: tu
                 service.refused.append(problem)
                 return self._answer(400, problem.encode(), {})
             service.taken.append(body)
-            return self._answer(*answer, {})
+            status, content = answer
+            return self._answer(status, content(service, self.headers) if callable(content) else content, {})
 
         def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
@@ -144,6 +150,24 @@ def running(check: Callable[[dict[str, Any]], str | None], path: str, answer: tu
 def slack() -> Any:
     """Slack's incoming webhook."""
     return running(check_slack, "/services/T000/B000/s3cr3t", (200, b"ok"))
+
+
+def slack_api() -> Any:
+    """Slack's `chat.postMessage`, to a bot with the token `xoxb-s3cr3t`."""
+
+    def check(body: dict[str, Any]) -> str | None:
+        further = {"channel", "thread_ts", "reply_broadcast"}
+        if not body.get("channel") or not re.fullmatch(r"\d{10}\.\d{6}", body.get("thread_ts", "1700000000.000100")):
+            return "invalid_arguments"
+        return check_slack({name: value for name, value in body.items() if name not in further})
+
+    def answer(service: Service, headers: Any) -> bytes:
+        if headers["Authorization"] != "Bearer xoxb-s3cr3t":
+            return b'{"ok":false,"error":"invalid_auth"}'
+        stamp = f"1700000000.{len(service.taken):06}"
+        return json.dumps({"ok": True, "channel": "C0000000000", "ts": stamp}).encode()
+
+    return running(check, "/api/chat.postMessage", (200, answer))
 
 
 def pagerduty() -> Any:

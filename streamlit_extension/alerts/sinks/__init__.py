@@ -32,6 +32,11 @@ def sinks_from(settings: Settings) -> tuple[Sink, ...]:
         from streamlit_extension.alerts.sinks.slack import SlackSink
 
         sinks.append(SlackSink(notify.slack.webhook_url.reveal, links))
+    if notify.slack.token is not None and notify.slack.channel:
+        from streamlit_extension.alerts.sinks.slack_api import SlackApiSink
+
+        chat = notify.slack
+        sinks.append(SlackApiSink(notify.slack.token.reveal, notify.slack.channel, links, api_url=chat.api_url))
     if notify.pagerduty.routing_key is not None:
         from streamlit_extension.alerts.sinks.pagerduty import PagerDutySink
 

@@ -22,20 +22,23 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Follow none: what is sent is meant for one address."""
 
 
-def post_json(url: str, body: Mapping[str, Any], *, timeout_s: float) -> bytes:
+def post_json(
+    url: str, body: Mapping[str, Any], *, timeout_s: float, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Send a JSON object and return the answer's body.
 
     Arguments:
         url: `http://` or `https://`; proxies of the environment are used. It never stands in an error.
+        headers: further ones.
         timeout_s: for each step on the network, and for the answer as a whole.
 
     Raises:
         SinkError: anything but a 2xx answer in time.
     """
-    headers = {"Content-Type": "application/json", "User-Agent": "streamlit-extension"}
+    sent = {"Content-Type": "application/json", "User-Agent": "streamlit-extension", **(headers or {})}
     data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     try:
-        request = urllib.request.Request(url, data=data, headers=headers, method="POST")  # noqa: S310 - checked setting
+        request = urllib.request.Request(url, data=data, headers=sent, method="POST")  # noqa: S310 - checked setting
         opener = urllib.request.build_opener(_NoRedirect)
         with opener.open(request, timeout=timeout_s) as answer:
             return _read(answer, time.monotonic() + timeout_s)

@@ -104,6 +104,8 @@ def compose(notice: Notice, message: Message, settings: Email) -> EmailMessage:
     thread = [_id_of(alert, settings) for alert in notice.alerts]
     if notice.kind is NoticeKind.FIRED:
         mail["Message-ID"] = thread[0]
+        if thread[1:]:  # whoever answers to one of these belongs here
+            mail["References"] = " ".join(thread[1:])
     elif thread:
         mail["In-Reply-To"] = thread[0]
         mail["References"] = " ".join(dict.fromkeys(thread))

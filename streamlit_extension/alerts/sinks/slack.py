@@ -1,7 +1,7 @@
 """Slack by an incoming webhook: Block Kit in a coloured attachment.
 
 An incoming webhook can't change a message that it has sent, and doesn't tell its id, so a resolve is a message of its
-own, in green, that names when the alert fired.
+own, in green, that names when the alert fired. With a bot's token it is a reply: see `slack_api.py`.
 """
 
 from __future__ import annotations

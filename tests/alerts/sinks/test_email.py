@@ -20,6 +20,7 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from streamlit_extension.alerts.delivery import FailureReason, SinkError
 from streamlit_extension.alerts.message import Links, trial_notice
 from streamlit_extension.alerts.model import NoticeKind
+from streamlit_extension.alerts.rules import default_rules
 from streamlit_extension.alerts.sinks.email import EmailSink
 from streamlit_extension.settings import Email, Secret
 from tests.alerts.sinks.test_http_sinks import TRACE, notice
@@ -143,6 +144,16 @@ def test_a_resolve_is_a_reply_to_its_alert(server_tls: ssl.SSLContext, client_tl
     assert first["In-Reply-To"] is None and first["Importance"] == "high"
     assert again["In-Reply-To"] == end["In-Reply-To"] == first["Message-ID"]
     assert str(first["Message-ID"]).endswith("@shop.example.com>") and "RESOLVED" in end["Subject"]
+
+
+def test_the_end_of_one_of_several_alerts_belongs_to_their_message() -> None:
+    """What it answers to is named by the message that told of both."""
+    with mail_server(None) as box:
+        sink = EmailSink(config(box.port, starttls=False))
+        sink.send(notice(NoticeKind.FIRED, *default_rules()[:2]))
+        sink.send(notice(NoticeKind.RESOLVED, default_rules()[1]))
+    first, second = box.taken
+    assert second["In-Reply-To"] == first["References"] != first["Message-ID"]
 
 
 def test_a_server_that_nobody_vouches_for_is_refused(server_tls: ssl.SSLContext) -> None:
