@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -89,7 +90,10 @@ class ScriptRun:
 
 @dataclass(slots=True)
 class Session:
-    """What the next run of a session is compared with; `runner` is the newest one, of which there can be several."""
+    """What the next run of a session is compared with; `runner` is the newest one, of which there can be several.
+
+    Two runners may begin a run at the same moment: `last_run` is read and replaced under `lock`.
+    """
 
     started_s: float
     runs: int = 0
@@ -99,6 +103,7 @@ class Session:
     left_s: float | None = None
     last_run: SpanContext | None = None
     runner: weakref.ref[Any] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def has_other_runner(self, runner: Any) -> bool:
         """Whether `runner` has been superseded."""

@@ -92,14 +92,15 @@ class RunTelemetry:
         }
         if start.fragment_ids:
             attributes[_FRAGMENT] = ",".join(start.fragment_ids)
-        span = self._tracer.start_span(
-            _NAME + screen,
-            context=_EMPTY,
-            kind=SpanKind.SERVER,
-            attributes=attributes,
-            links=(Link(session.last_run),) if session.last_run is not None else (),
-        )
-        session.last_run = span.get_span_context()
+        with session.lock:
+            span = self._tracer.start_span(
+                _NAME + screen,
+                context=_EMPTY,
+                kind=SpanKind.SERVER,
+                attributes=attributes,
+                links=(Link(session.last_run),) if session.last_run is not None else (),
+            )
+            session.last_run = span.get_span_context()
         context = set_span_in_context(span, _EMPTY)
         self._active.add(1, {_TYPE: run_type})
         return RunHandle(span, context, context_api.attach(context), run_type, screen)
