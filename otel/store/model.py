@@ -53,9 +53,10 @@ class SpanLink(Row, frozen=True, gc=False):
 
 
 class SpanRow(Row, frozen=True, gc=False):
-    """One span. `parent_id` is "" at a root; `kind` is internal|server|client|producer|consumer, `status` unset|ok|error.
+    """One span. `parent_id` is "" at a root.
 
-    `resource` is a number that `Trace.resources` explains.
+    `kind` is internal|server|client|producer|consumer, `status` unset|ok|error. `resource` is a number that
+    `Trace.resources` explains.
     """
 
     trace_id: str
@@ -198,7 +199,10 @@ class LogQuery(Row, frozen=True, gc=False):
 
 
 class Instrument(Row, frozen=True, gc=False):
-    """One instrument: `kind` is counter|gauge|updown|histogram; `series` how many series it has, `last_ns` its newest."""
+    """One instrument: `kind` is counter|gauge|updown|histogram; `series` are how many it has.
+
+    `last_ns` is the newest's moment, to ten minutes.
+    """
 
     name: str
     kind: str

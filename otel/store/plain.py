@@ -32,7 +32,7 @@ def to_json(attributes: Mapping[str, Any] | None) -> bytes | None:
             if len(data) <= MAX_TEXT:
                 return data
     except Exception:
-        pass
+        return _bounded(attributes)
     return _bounded(attributes)
 
 

@@ -118,7 +118,7 @@ class Points:
 
 
 def kind_of(data: Any) -> str:
-    """counter | updown | gauge | histogram."""
+    """One of counter, updown, gauge and histogram."""
     if hasattr(data, "is_monotonic"):
         return "counter" if data.is_monotonic else "updown"
     return "histogram" if hasattr(data, "aggregation_temporality") else "gauge"

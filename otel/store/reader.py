@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
+from otel.names import Metric
+from otel.store import logs, overview, runs, series, spans, statements
+from otel.store.history import facts, largest_sessions, transitions
+from otel.store.logs import LogTail
 from otel.store.model import (
     Instrument,
     LogQuery,
@@ -24,14 +28,19 @@ from otel.store.model import (
     Trace,
     Transition,
 )
+from otel.store.shards import Shards
+
+__all__ = ["HOLDERS", "LogTail", "StoreReader"]
 
 
-class LogTail:
-    """Follows what is written: each `poll` returns the records that came since the one before, oldest first."""
-
-    def poll(self, limit: int = 500) -> list[LogRow]:
-        """Return what is new, at most `limit`; what is left comes with the next call. Never waits."""
-        raise NotImplementedError
+#: Holder of memory → the metric that tells it.
+HOLDERS: Final = {
+    "session_state": Metric.MEMORY_SESSION_STATE,
+    "cache": Metric.MEMORY_CACHE,
+    "uploads": Metric.MEMORY_UPLOADS,
+    "media": Metric.MEMORY_MEDIA,
+    "process": Metric.PROCESS_MEMORY_USAGE,
+}
 
 
 class StoreReader:
@@ -43,10 +52,11 @@ class StoreReader:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._shards = Shards(folder)
 
     def close(self) -> None:
         """Close the connections of every thread."""
+        self._shards.close()
 
     def __enter__(self) -> Self:
         return self
@@ -58,50 +68,53 @@ class StoreReader:
 
     def facts(self) -> StoreFacts:
         """What the folder holds."""
-        raise NotImplementedError
+        return facts(self._shards)
 
     def overview(self, since_ns: int, until_ns: int, *, steps: int = 60) -> Overview:
         """What happened between two moments, in about `steps` steps of whole minutes (at least one)."""
-        raise NotImplementedError
+        return overview.overview(self._shards, since_ns, until_ns, steps)
 
     # -- sessions and runs ------------------------------------------------------------------------------------------
 
     def sessions(self, *, since_ns: int | None = None, limit: int = 50, cursor: str = "") -> Page[SessionRow]:
         """Sessions, the one that ran last first."""
-        raise NotImplementedError
+        return runs.sessions(self._shards, since_ns, limit, cursor)
 
     def session(self, session_id: str) -> SessionRow | None:
         """One session, None when it is not known."""
-        raise NotImplementedError
+        return runs.session(self._shards, session_id)
 
     def session_runs(self, session_id: str, *, limit: int = 200, cursor: str = "") -> Page[RunRow]:
         """The runs of a session, newest first."""
-        raise NotImplementedError
+        return self.runs(RunFilter(session_id=session_id), limit=limit, cursor=cursor)
 
     def neighbours(self, run: RunRow) -> tuple[RunRow | None, RunRow | None]:
         """The previous and the next run of a run's session."""
-        raise NotImplementedError
+        return runs.neighbours(self._shards, run)
 
     def runs(self, filter_: RunFilter | None = None, *, limit: int = 50, cursor: str = "") -> Page[RunRow]:
         """Runs that a filter lets through, newest first."""
-        raise NotImplementedError
+        return runs.search(self._shards, filter_ or RunFilter(), limit, cursor)
 
     def pages(self) -> list[str]:
         """The names of all pages that ran, in order."""
-        raise NotImplementedError
+        asked = self._shards.ask(
+            lambda shard: shard.rows("SELECT DISTINCT page FROM runs WHERE page != '' AND type = 'full'")
+        )
+        return sorted({row[0] for _, rows in asked for row in rows})
 
     # -- traces -----------------------------------------------------------------------------------------------------
 
     def trace(self, trace_id: str, *, limit: int = 10_000) -> Trace | None:
         """One trace by its full id, None when it is not known."""
-        raise NotImplementedError
+        return spans.trace(self._shards, trace_id, limit)
 
     def find_traces(self, prefix: str, *, limit: int = 20) -> list[RunRow]:
         """The roots of traces whose id begins with `prefix` (1 to 32 hexadecimal digits), newest first.
 
         A trace without a root (it still runs, or its root was not sampled here) has one made up of its first span.
         """
-        raise NotImplementedError
+        return runs.find(self._shards, prefix, limit)
 
     # -- logs -------------------------------------------------------------------------------------------------------
 
@@ -109,17 +122,17 @@ class StoreReader:
         self, query: LogQuery | None = None, *, limit: int = 100, cursor: str = "", newest_first: bool = True
     ) -> Page[LogRow]:
         """Log records, newest first or oldest first."""
-        raise NotImplementedError
+        return logs.search(self._shards, query or LogQuery(), limit, cursor, newest_first)
 
     def tail(self, query: LogQuery | None = None) -> LogTail:
         """Follow what is written from now on."""
-        raise NotImplementedError
+        return LogTail(self._shards, query or LogQuery())
 
     # -- metrics ----------------------------------------------------------------------------------------------------
 
     def instruments(self) -> list[Instrument]:
         """Every instrument that was ever written, by name."""
-        raise NotImplementedError
+        return series.instruments(self._shards)
 
     def series(
         self,
@@ -135,25 +148,28 @@ class StoreReader:
 
         Several processes' series of the same attributes are added up; of gauges the mean is taken.
         """
-        raise NotImplementedError
+        return series.series(self._shards, name, since_ns, until_ns, attributes, steps, limit)
 
     # -- statements -------------------------------------------------------------------------------------------------
 
     def statements(
         self, since_ns: int | None = None, until_ns: int | None = None, *, by: str = "total", limit: int = 50
     ) -> list[StatementRow]:
-        """Statements, most first `by` total (time) | count | mean | max | errors. Times count in steps of ten minutes."""
-        raise NotImplementedError
+        """Statements, those with most first, `by` total (time) | count | mean | max | errors.
+
+        Times count in steps of ten minutes.
+        """
+        return statements.statements(self._shards, since_ns, until_ns, by, limit)
 
     def repeated(
         self, since_ns: int | None = None, until_ns: int | None = None, *, limit: int = 50
     ) -> list[RepeatedRow]:
         """Statements that single runs execute again and again (N+1), those that take most time first."""
-        raise NotImplementedError
+        return statements.repeated(self._shards, since_ns, until_ns, limit)
 
     def repeated_in(self, trace_id: str) -> list[RepeatedRow]:
         """The same of one run."""
-        raise NotImplementedError
+        return statements.repeated_in(self._shards, trace_id)
 
     # -- health, alerts, memory -------------------------------------------------------------------------------------
 
@@ -167,8 +183,13 @@ class StoreReader:
         cursor: str = "",
     ) -> Page[Transition]:
         """Changes of health, alerts and maintenance, newest first."""
-        raise NotImplementedError
+        return transitions(self._shards, kinds, name, since_ns, limit, cursor)
 
     def memory(self, since_ns: int, until_ns: int, *, steps: int = 120) -> Memory:
         """Where memory went, and the largest sessions."""
-        raise NotImplementedError
+        found = {}
+        for holder, metric in HOLDERS.items():
+            one = self.series(metric, since_ns, until_ns, steps=steps, limit=1)
+            if one:
+                found[holder] = one[0]
+        return Memory(found, largest_sessions(self._shards))

@@ -22,7 +22,7 @@ _SPAN: Final = (
     "INSERT INTO spans (trace_hi, trace_lo, span, parent, start, duration, name, kind, status, status_text, scope, "
     "resource, attributes, events, links) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_RUN: Final = f"INSERT INTO runs VALUES ({', '.join('?' * 20)})"
+_RUN: Final = "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _LATE: Final = (
     "UPDATE runs SET spans = spans + ?, queries = queries + ?, query_ns = query_ns + ?, errors = errors + ? "
     "WHERE id = ?"
@@ -47,11 +47,11 @@ _STATEMENT_STEP: Final = (
     "last_lo = iif(excluded.last >= last, excluded.last_lo, last_lo), last = max(last, excluded.last)"
 )
 _REPEAT: Final = "INSERT OR REPLACE INTO repeats VALUES (?, ?, ?, ?)"
-_LOG: Final = f"INSERT INTO logs VALUES ({', '.join('?' * 11)})"
+_LOG: Final = "INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _WORDS: Final = "INSERT INTO words (rowid, text) VALUES (?, ?)"
 _LOG_STEP: Final = "INSERT INTO log_steps VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
-_TRANSITION: Final = f"INSERT INTO transitions VALUES ({', '.join('?' * 11)})"
-_SERIES: Final = f"INSERT OR IGNORE INTO series VALUES ({', '.join('?' * 9)})"
+_TRANSITION: Final = "INSERT INTO transitions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SERIES: Final = "INSERT OR IGNORE INTO series VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SUM: Final = (
     "INSERT INTO points VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n, "
     "value = value + excluded.value, low = min(low, excluded.low), high = max(high, excluded.high)"

@@ -16,14 +16,14 @@ from typing import Any, Final
 from otel.export.notices import Notices
 from otel.file_systems import network_file_system
 from otel.ledger import Ledger
-from otel.records import Batch, DropReason, Signal
+from otel.records import Batch, DropReason, LogFact, Signal
 from otel.spool.gate import GATE, Busy
 from otel.store import schema
 from otel.store.ids import Numbers, row_id
 from otel.store.keeper import Keeper
 from otel.store.plain import to_json
 from otel.store.points import Points
-from otel.store.rows import log_rows, span_row
+from otel.store.rows import SpanFacts, log_rows, span_row
 from otel.store.segment import Rows, Segment
 from otel.store.traces import Traces
 from otel.store.transitions import session_memory_rows, transition_rows
@@ -195,7 +195,9 @@ class Store:
         horizon = row_id(int((self._clock() + 60) * 1e9))
         for numbers in self._numbers:
             numbers.horizon = horizon
-        facts, spans, collections = [], [], []
+        facts: list[LogFact] = []
+        spans: list[SpanFacts] = []
+        collections: list[Any] = []
         for batch in batches:
             if batch.signal is Signal.LOGS:
                 facts += batch.records

@@ -235,5 +235,6 @@ class Traces:
 
 
 def _hash(words: str, system: str, namespace: str) -> int:
-    digest = hashlib.blake2b("\0".join((words, system, namespace)).encode("utf-8", "replace"), digest_size=8).digest()
+    named = f"{words}\0{system}\0{namespace}".encode("utf-8", "replace")
+    digest = hashlib.blake2b(named, digest_size=8).digest()
     return half(int.from_bytes(digest))

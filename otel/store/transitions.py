@@ -67,7 +67,7 @@ def _last_word(event: str) -> str:
 
 
 def session_memory_rows(facts: Iterable[LogFact]) -> list[tuple[Any, ...]]:
-    """What sessions hold, where an event tells: its attribute `sessions` is a list of id, state and uploads in bytes."""
+    """What sessions hold, where an event tells: its `sessions` is a list of id, state and uploads in bytes."""
     rows = []
     for fact in facts:
         if fact.event_name == SESSION_MEMORY:
