@@ -28,6 +28,9 @@ __all__ = [
 #: What the spool may hold, in bytes and in seconds of age, unless something else is asked for.
 SPOOL_MAX_BYTES: Final = 512 * 1024 * 1024
 SPOOL_MAX_AGE_S: Final = 72 * 3600.0
+#: What the embedded store keeps, in bytes and in seconds of age.
+STORE_MAX_BYTES: Final = 512 * 1024 * 1024
+STORE_MAX_AGE_S: Final = 7 * 86400.0
 
 
 class Protocol(StrEnum):
@@ -138,6 +141,7 @@ class TelemetryConfig:
         commit_delay_s: longest time between a record and its commit, at most 0.5.
         queue_bytes: bound of what waits in memory.
         spool_max_bytes, spool_max_age_s: bounds of what waits on disk; above them the oldest records are given up.
+        store_max_bytes, store_max_age_s: bounds of what the store keeps; above them its oldest files are removed.
     """
 
     service_name: str = "streamlit-app"
@@ -162,6 +166,8 @@ class TelemetryConfig:
     queue_bytes: int = 64 * 2**20
     spool_max_bytes: int = SPOOL_MAX_BYTES
     spool_max_age_s: float = SPOOL_MAX_AGE_S
+    store_max_bytes: int = STORE_MAX_BYTES
+    store_max_age_s: float = STORE_MAX_AGE_S
 
     def destinations(self, signal: Signal) -> Destinations:
         """Where a signal goes, besides the store."""

@@ -17,6 +17,7 @@ from otel.records import Batch, Destination, LogFact, Signal
 
 if TYPE_CHECKING:
     from otel.spool import Spool
+    from otel.store.store import Store
 
 _logger = logging.getLogger("otel.export.destinations")
 _logger.addFilter(OncePerMinute())
@@ -56,15 +57,23 @@ class Router:
         ledger: counts as delivered what a tap alone takes (`OTEL_TRACES_EXPORTER=console`).
         destinations: accounts for a signal's records; several signals may share one.
         taps: by signal.
+        store: takes all that is committed, also what another destination accounts for.
     """
 
     def __init__(
-        self, ledger: Ledger, destinations: Mapping[Signal, Destination], taps: Mapping[Signal, Sequence[Tap]]
+        self,
+        ledger: Ledger,
+        destinations: Mapping[Signal, Destination],
+        taps: Mapping[Signal, Sequence[Tap]],
+        store: Store | None = None,
     ) -> None:
         self._ledger = ledger
         self._destinations = dict(destinations)
         self._taps = {signal: tuple(each) for signal, each in taps.items() if each}
         self.signals = frozenset(self._destinations) | frozenset(self._taps)
+        #: The signals whose batches need their OTLP request: those that are sent.
+        self.encoded = frozenset(signal for signal, each in self._destinations.items() if each is not store)
+        self.store = store
         #: The spool, where there is one among the destinations.
         self.spool: Spool | None = None
 
@@ -77,10 +86,12 @@ class Router:
             destination = self._destinations.get(batch.signal)
             if destination is None:
                 self._ledger.delivered(batch.signal, batch.count, source="queued")
-            else:
+            elif destination is not self.store:
                 groups.setdefault(id(destination), (destination, []))[1].append(batch)
         for destination, group in groups.values():
             destination.commit(group)
+        if self.store is not None:
+            self.store.commit(batches)
 
     def flush(self, timeout_s: float) -> bool:
         """Let every destination that holds something back send it."""
@@ -104,7 +115,10 @@ class Router:
                 each.begin_in_child()
 
     def _each(self) -> Iterable[Destination]:
-        return {id(each): each for each in self._destinations.values()}.values()
+        found: dict[int, Destination] = {id(each): each for each in self._destinations.values()}
+        if self.store is not None:
+            found[id(self.store)] = self.store
+        return found.values()
 
 
 def _contained(tap: Tap, batch: Batch) -> None:
@@ -144,12 +158,30 @@ def destination_of(config: TelemetryConfig, ledger: Ledger) -> Router:
     """
     targets = {signal: target for signal in Signal if (target := config.destinations(signal).otlp) is not None}
     taps = {signal: [CONSOLE] for signal in Signal if config.destinations(signal).console}
+    store = _make_store(config, ledger, frozenset(Signal) - targets.keys())
+    destinations: dict[Signal, Destination] = {} if store is None else dict.fromkeys(Signal, store)
     if not targets:
-        return Router(ledger, {}, taps)
+        return Router(ledger, destinations, taps, store)
     spool = _start_spool(config, ledger)
-    router = Router(ledger, dict.fromkeys(targets, spool), taps)
+    router = Router(ledger, {**destinations, **dict.fromkeys(targets, spool)}, taps, store)
     router.spool = spool
     return router
+
+
+def _make_store(config: TelemetryConfig, ledger: Ledger, signals: frozenset[Signal]) -> Store | None:
+    """The embedded store, which accounts for those signals that nothing else takes; None where there is none."""
+    if not config.store or config.data_dir is None:
+        return None
+    from otel.store import FOLDER
+    from otel.store.store import Store
+
+    return Store(
+        config.data_dir / FOLDER,
+        ledger,
+        accounts_for=signals,
+        max_bytes=config.store_max_bytes,
+        max_age_s=config.store_max_age_s,
+    )
 
 
 def _start_spool(config: TelemetryConfig, ledger: Ledger) -> Spool:

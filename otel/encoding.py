@@ -35,16 +35,23 @@ class OtlpEncoder:
     Arguments:
         resource: of log records; spans and metrics carry their provider's.
         log_attribute_length, log_attributes: bounds of one log record, None for none.
+        encoded: signals whose batches get their request; those of others are only redacted.
 
     A record that can't be encoded is left out alone. The encoders are imported with the first record.
     """
 
     def __init__(
-        self, resource: Resource, *, log_attribute_length: int | None = None, log_attributes: int | None = 128
+        self,
+        resource: Resource,
+        *,
+        log_attribute_length: int | None = None,
+        log_attributes: int | None = 128,
+        encoded: frozenset[Signal] = frozenset(Signal),
     ) -> None:
         self.resource = resource
         self._log_length = log_attribute_length
         self._log_count = log_attributes
+        self._encoded = encoded
         self._encoders: dict[Signal, Callable[[Sequence[Any]], Any]] = {}
 
     def __call__(self, signal: Signal, records: Sequence[Any]) -> tuple[list[Batch], int]:
@@ -69,7 +76,7 @@ class OtlpEncoder:
             return _merged(signal, batches), bad
 
     def _batch(self, signal: Signal, records: list[Any]) -> Batch:
-        payload = self._encoder(signal)(records).SerializeToString()
+        payload = self._encoder(signal)(records).SerializeToString() if signal in self._encoded else b""
         return Batch(signal, records, payload, sum(_count(signal, each) for each in records))
 
     def _encoder(self, signal: Signal) -> Callable[[Sequence[Any]], Any]:
@@ -176,8 +183,7 @@ def _merged(signal: Signal, batches: list[Batch]) -> list[Batch]:
     return [Batch(signal, records, b"".join(batch.payload for batch in batches), len(records))]
 
 
-# -- redaction ----------------------------------------------------------------------------------------------------
-# Each of these gives its argument back where nothing had to be replaced, which is the rule: then nothing is copied.
+# Redaction: each of these gives its argument back where nothing had to be replaced: then nothing is copied.
 
 
 def clean_attributes(attributes: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -327,11 +333,8 @@ def _clean_point(point: Any) -> Any:
 
 def _clean_exemplar(exemplar: Any) -> Any:
     attributes = clean_attributes(exemplar.filtered_attributes)
-    return (
-        exemplar
-        if attributes is exemplar.filtered_attributes
-        else dataclasses.replace(exemplar, filtered_attributes=attributes)
-    )
+    unchanged = attributes is exemplar.filtered_attributes
+    return exemplar if unchanged else dataclasses.replace(exemplar, filtered_attributes=attributes)
 
 
 def _as_it_is(fact: LogFact) -> LogFact:

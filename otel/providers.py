@@ -186,6 +186,7 @@ def _build(config: TelemetryConfig, telemetry: Telemetry, wanted: frozenset[Sign
             resource,
             log_attribute_length=config.limits.log_attribute_length,
             log_attributes=config.limits.log_attributes,
+            encoded=getattr(telemetry.destination, "encoded", frozenset(Signal)),
         )
         assert telemetry.destination is not None
         telemetry.pipeline = Pipeline(

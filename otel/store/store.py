@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from otel.config import STORE_MAX_AGE_S, STORE_MAX_BYTES
 from otel.export.notices import Notices
 from otel.file_systems import network_file_system
 from otel.ledger import Ledger
@@ -28,8 +29,6 @@ from otel.store.segment import Rows, Segment
 from otel.store.traces import Traces
 from otel.store.transitions import session_memory_rows, transition_rows
 
-MAX_BYTES: Final = 512 * 2**20
-MAX_AGE_S: Final = 7 * 86400.0
 #: A file is full at this share of all that is kept, and old at this share of the age: so much goes at once.
 SHARE: Final = 8
 #: A file is never full below this.
@@ -62,7 +61,8 @@ class Store:
 
     Arguments:
         folder: `data_dir / "store"`, made when it is not there.
-        ledger: told of each record's fate; None beside another destination, which accounts for them.
+        ledger: told of the fate of each record of the signals in `accounts_for`; another destination accounts for the
+            others.
         max_bytes: of the whole folder; above it the oldest files are removed.
         max_age_s: files whose newest record is older are removed.
         clock: wall time, seconds since the Unix epoch.
@@ -73,14 +73,16 @@ class Store:
     def __init__(
         self,
         folder: Path,
-        ledger: Ledger | None,
+        ledger: Ledger,
         *,
-        max_bytes: int = MAX_BYTES,
-        max_age_s: float = MAX_AGE_S,
+        accounts_for: frozenset[Signal] = frozenset(Signal),
+        max_bytes: int = STORE_MAX_BYTES,
+        max_age_s: float = STORE_MAX_AGE_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
         self._ledger = ledger
+        self._accounts_for = accounts_for
         self._max_bytes = max_bytes
         self._clock = clock
         self._notices = Notices("otel.spool.store")
@@ -128,8 +130,8 @@ class Store:
         if self._problem:
             self._problem = ""
             self._notices.say("store.recovered", "the store is written to again")
-        if self._ledger is not None:
-            for batch in batches:
+        for batch in batches:
+            if batch.signal in self._accounts_for:
                 self._ledger.delivered(batch.signal, batch.count, source="queued")
 
     def close(self, timeout_s: float) -> None:
@@ -238,7 +240,7 @@ class Store:
     def _give_up(self, batches: Iterable[Batch], reason: DropReason) -> None:
         for batch in batches:
             self._lost += batch.count
-            if self._ledger is not None:
+            if batch.signal in self._accounts_for:
                 self._ledger.dropped(batch.signal, batch.count, reason, source="queued")
 
     def _failed(self, error: Exception) -> None:
