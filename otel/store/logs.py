@@ -12,6 +12,7 @@ from otel.store.ids import row_id, span_hex, trace_hex
 from otel.store.model import LogQuery, LogRow, Page
 from otel.store.plain import from_json
 from otel.store.queries import Conditions, conditions, field_matches
+from otel.store.rows import LEVEL_WORDS
 from otel.store.shards import PATIENCE_S, Shard, Shards, is_interrupt
 
 _COLUMNS: Final = "logs.id, logs.time, severity, level, logger, event, body, trace_hi, trace_lo, span, attributes"
@@ -108,7 +109,7 @@ class _Walk:
             order = "logs.id"
             if self._wanted.match:
                 where.append("EXISTS (SELECT 1 FROM words WHERE words MATCH :match AND words.rowid = logs.id)")
-        parameters["match"] = self._wanted.match
+        parameters["match"] = self._match()
         direction = "DESC" if self._newest_first else "ASC"
         sql = f"SELECT {_COLUMNS} FROM {source} WHERE {' AND '.join(where)} ORDER BY {order} {direction} LIMIT :limit"  # noqa: S608
         while True:
@@ -119,6 +120,11 @@ class _Walk:
             self._go_on(rows[-1][0])
             if self._is_late():
                 return
+
+    def _match(self) -> str:
+        """The query of the full-text index, with the word of the level."""
+        least = max((each for each in LEVEL_WORDS if each <= self._wanted.min_severity), default=None)
+        return self._wanted.match if least is None else f"({self._wanted.match}) AND {LEVEL_WORDS[least]}"
 
     def _windows(self) -> Iterator[tuple[tuple[int, str], Any]]:
         """Through the table itself, some thousand rows at once."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from opentelemetry.trace import SpanKind, StatusCode
+
 from otel.records import LogFact
-from otel.store.ids import half
 from otel.store.plain import simple, text, to_json
 
 if TYPE_CHECKING:
@@ -19,7 +20,16 @@ WORDS_OF_VALUE: Final = 4096
 WORDS: Final = 16 * 1024
 #: Most events and links of a span.
 MAX_EVENTS: Final = 128
+#: Kind of a span → its number (OTLP's less one).
+KINDS: Final = {kind: kind.value for kind in SpanKind}
 _INT64: Final = 1 << 63
+_MOVE: Final = 1 << 63
+_LOW: Final = (1 << 64) - 1
+#: Words of a record for its level, each from its least severity on: with them the full-text index knows levels too.
+LEVEL_WORDS: Final = {13: "stxwarning", 17: "stxerror", 21: "stxcritical"}
+_LEVEL_WORDS: Final = tuple(
+    "".join(f"\n{word}" for least, word in LEVEL_WORDS.items() if severity >= least) for severity in range(25)
+)
 
 
 class SpanFacts(NamedTuple):
@@ -29,7 +39,6 @@ class SpanFacts(NamedTuple):
     span_id: int
     is_root: bool
     name: str
-    kind: int
     failed: bool
     start_ns: int
     duration_ns: int
@@ -37,51 +46,50 @@ class SpanFacts(NamedTuple):
     error_message: str
 
 
-def span_row(span: Any, resource_of: Callable[[Any], int]) -> tuple[tuple[Any, ...], SpanFacts]:
-    """A span's row without its number, and its facts."""
-    context, parent = span.context, span.parent
-    raw = span._attributes if hasattr(span, "_attributes") else span.attributes
+def span_row(span: Any, resource: int) -> tuple[tuple[Any, ...], SpanFacts]:
+    """A span's row without its number, and its facts; `resource` is the number of its resource."""
+    try:  # the SDK's own names: the public ones are functions, or make copies
+        context, parent, status, kind = span._context, span._parent, span._status, span._kind
+        raw, events, links, scope = span._attributes, span._events, span._links, span._instrumentation_scope
+        start, end, name = span._start_time, span._end_time, span._name
+    except AttributeError:
+        context, parent, status, kind = span.context, span.parent, span.status, span.kind
+        raw, events, links, scope = span.attributes, span.events, span.links, span.instrumentation_scope
+        start, end, name = span.start_time, span.end_time, span.name
     attributes: Mapping[str, Any] = getattr(raw, "_dict", raw) or {}
-    start = nanoseconds(span.start_time)
-    duration = max(0, nanoseconds(span.end_time) - start)
-    status = span.status
-    code = status.status_code.value
-    name = text(str(span.name), MAX_NAME)
-    events = span._events if hasattr(span, "_events") else span.events
-    links = span._links if hasattr(span, "_links") else span.links
-    scope = span.instrumentation_scope
-    kind = span.kind.value
+    start = nanoseconds(start)
+    duration = max(0, nanoseconds(end) - start)
+    failed = status.status_code is StatusCode.ERROR
+    name = short(name)
     trace_id, span_id = context.trace_id, context.span_id
     row = (
-        half(trace_id >> 64),
-        half(trace_id),
-        half(span_id),
-        None if parent is None else half(parent.span_id),
+        (trace_id >> 64) - _MOVE,
+        (trace_id & _LOW) - _MOVE,
+        span_id - _MOVE,
+        None if parent is None else parent.span_id - _MOVE,
         start,
         duration,
         name,
-        kind,
-        code,
+        KINDS.get(kind, 0),
+        2 if failed else int(status.status_code is StatusCode.OK),
         text(status.description) if status.description else None,
-        "" if scope is None else text(str(scope.name), MAX_NAME),
-        resource_of(span.resource),
+        "" if scope is None else short(scope.name),
+        resource,
         to_json(attributes),
         _events(events) if events else None,
         _links(links) if links else None,
     )
-    facts = SpanFacts(
-        trace_id,
-        span_id,
-        parent is None or bool(parent.is_remote),
-        name,
-        kind,
-        code == 2,
-        start,
-        duration,
-        attributes,
-        _error_message(events) if events else (status.description or ""),
-    )
+    is_root = parent is None or bool(parent.is_remote)
+    message = _error_message(events) if events else (status.description or "")
+    facts = SpanFacts(trace_id, span_id, is_root, name, failed, start, duration, attributes, message)
     return row, facts
+
+
+def short(name: Any) -> str:
+    """A name, bounded."""
+    if name.__class__ is str and len(name) <= MAX_NAME and name.isascii():
+        return str(name)
+    return text(str(name), MAX_NAME)
 
 
 def _events(events: Sequence[Any]) -> bytes:
@@ -131,28 +139,27 @@ class LogRows(NamedTuple):
 def log_row(fact: LogFact, number: int) -> tuple[tuple[Any, ...], str]:
     """A log record's row, and the words it is found by."""
     attributes = fact.attributes
-    trace_id = fact.trace_id
+    trace_id, span_id = fact.trace_id, fact.span_id
     event = fact.event_name
-    body = fact.body if fact.body.__class__ is str and fact.body.isascii() and len(fact.body) < 8192 else None
-    if body is None:
-        body = text(str(fact.body))
+    body = fact.body
+    if body.__class__ is not str or len(body) > 8192 or not body.isascii():
+        body = text(str(body))
     if event is not None:
-        event = text(str(event), MAX_NAME)
-    data = to_json(attributes)
+        event = short(event)
     row = (
         number,
         nanoseconds(fact.timestamp_ns),
         fact.severity_number,
-        text(str(fact.severity_text), 64),
-        text(str(fact.scope), MAX_NAME),
+        short(fact.severity_text),
+        short(fact.scope),
         event,
         body,
-        half(trace_id >> 64) if trace_id else None,
-        half(trace_id) if trace_id else None,
-        half(fact.span_id) if fact.span_id else None,
-        data,
+        (trace_id >> 64) - _MOVE if trace_id else None,
+        (trace_id & _LOW) - _MOVE if trace_id else None,
+        span_id - _MOVE if span_id else None,
+        to_json(attributes),
     )
-    return row, _words(body, event, attributes)
+    return row, _words(body, event, attributes) + _LEVEL_WORDS[min(max(fact.severity_number, 0), 24)]
 
 
 def _words(body: str, event: str | None, attributes: Mapping[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import os
 import secrets
 import sqlite3
 import time
@@ -18,6 +20,7 @@ from otel.store.points import PointRows
 from otel.store.rows import LogRows
 from otel.store.traces import OpenTrace, TraceRows
 
+_TRIES: Final = 8
 _SPAN: Final = (
     "INSERT INTO spans (trace_hi, trace_lo, span, parent, start, duration, name, kind, status, status_text, scope, "
     "resource, attributes, events, links) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -66,7 +69,7 @@ _RESOURCE: Final = "INSERT OR IGNORE INTO resources VALUES (?, ?)"
 class Rows:
     """All that one commit writes, table by table."""
 
-    resources: list[tuple[int, bytes]] = field(default_factory=list)
+    resources: dict[int, bytes] = field(default_factory=dict)
     spans: list[tuple[Any, ...]] = field(default_factory=list)
     traces: TraceRows = field(default_factory=TraceRows)
     logs: LogRows = field(default_factory=lambda: LogRows([], []))
@@ -79,13 +82,13 @@ class Rows:
         """The statements with their rows, in order; those without rows are left out."""
         traces, points = self.traces, self.points
         found: list[tuple[str, Sequence[tuple[Any, ...]]]] = [
-            (_RESOURCE, self.resources),
+            (_RESOURCE, list(self.resources.items())),
             (_SPAN, self.spans),
             (_RUN, traces.runs),
             (_LATE, [_late(number, each) for number, each in traces.late.items()]),
             (_RUN_STEP, [(*key, *values) for key, values in traces.run_steps.items()]),
             (_SESSION, [(name, *values) for name, values in traces.sessions.items()]),
-            (_STATEMENT, traces.statements),
+            (_STATEMENT, [(number, *each) for number, each in traces.statements.items()]),
             (_STATEMENT_STEP, [(*key, *values) for key, values in traces.statement_steps.items()]),
             (_REPEAT, traces.repeats),
             (_LOG, self.logs.rows),
@@ -116,10 +119,13 @@ class Segment:
     @classmethod
     def create(cls, folder: Path) -> Self:
         """Make a new file; raises `OSError` or `sqlite3.Error` where the folder does not take it."""
-        path = folder / f"{time.time_ns() // 1000:014x}-{secrets.token_hex(4)}{schema.SUFFIX}"
-        claim = Claim.take(path)
-        if claim is None:
-            raise FileExistsError(path.name)
+        for _ in range(_TRIES):
+            path = folder / f"{time.time_ns() // 1000:014x}-{secrets.token_hex(4)}{schema.SUFFIX}"
+            claim = Claim.take(path)
+            if claim is not None:  # else somebody who looks for files that nobody has, has locked it for a moment
+                break
+        else:
+            raise FileExistsError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         try:
             return cls(path, claim, schema.open_to_write(path))
         except BaseException:

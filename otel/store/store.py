@@ -187,7 +187,7 @@ class Store:
             segment.write(rows)
         self._traces.written(rows.traces)
         self._points.written(rows.points)
-        self._written_resources.update(each[0] for each in rows.resources)
+        self._written_resources.update(rows.resources)
         self._left_out += rows.points.left_out
         if segment.size_bytes() >= self._full_bytes():
             self._seal()
@@ -206,8 +206,13 @@ class Store:
             elif batch.signal is Signal.METRICS:
                 collections += batch.records
             else:
+                last: Any = None
+                number = 0
                 for span in batch.records:
-                    row, fact = span_row(span, lambda resource: self._resource(resource, rows))
+                    if span.resource is not last:
+                        last = span.resource
+                        number = self._resource(last, rows)
+                    row, fact = span_row(span, number)
                     rows.spans.append(row)
                     spans.append(fact)
         if spans:
@@ -226,12 +231,16 @@ class Store:
     def _resource(self, resource: Any, rows: Rows) -> int:
         """The number of a resource, which the file is to explain."""
         known = self._resources.get(id(resource))
-        if known is not None and known[0] is resource and known[1] in self._written_resources:
+        if (
+            known is not None
+            and known[0] is resource
+            and (known[1] in self._written_resources or known[1] in rows.resources)
+        ):
             return known[1]
         data = to_json(dict(getattr(resource, "attributes", {}) or {})) or b"{}"
         number = int.from_bytes(hashlib.blake2b(data, digest_size=6).digest())
         if number not in self._written_resources:
-            rows.resources.append((number, data))
+            rows.resources[number] = data
         if len(self._resources) > 64:
             self._resources.clear()
         self._resources[id(resource)] = (resource, number)

@@ -86,7 +86,7 @@ class TraceRows:
     late: dict[int, OpenTrace] = field(default_factory=dict)  # number of a run → what is added to it
     run_steps: dict[tuple[int, str, str, int], list[int]] = field(default_factory=dict)
     sessions: dict[str, list[Any]] = field(default_factory=dict)
-    statements: list[tuple[Any, ...]] = field(default_factory=list)
+    statements: dict[int, tuple[str, str, str, str]] = field(default_factory=dict)
     statement_steps: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     repeats: list[tuple[int, int, int, int]] = field(default_factory=list)
 
@@ -131,7 +131,7 @@ class Traces:
 
     def written(self, rows: TraceRows) -> None:
         """`rows` are committed."""
-        self._written.update(each[0] for each in rows.statements)
+        self._written.update(rows.statements)
 
     # -- statements -------------------------------------------------------------------------------------------------
 
@@ -172,9 +172,9 @@ class Traces:
             if len(words) > 8192:
                 key = (words[:8192], system, namespace)
             found = self._ids.setdefault(key, _hash(*key))
-        if found not in self._written and not any(each[0] == found for each in rows.statements):
+        if found not in self._written and found not in rows.statements:
             summary = text(str(attributes.get(_SUMMARY) or span.name), MAX_NAME)
-            rows.statements.append((found, text(words, 8192), summary, text(system, 64), text(namespace, MAX_NAME)))
+            rows.statements[found] = text(words, 8192), summary, text(system, 64), text(namespace, MAX_NAME)
         return found
 
     # -- roots ------------------------------------------------------------------------------------------------------
