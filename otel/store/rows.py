@@ -129,6 +129,9 @@ def _clamped(value: Any) -> int:
         return 0
 
 
+_MINUTE_NS: Final = 60 * 10**9
+
+
 class LogRows(NamedTuple):
     """The rows of some log records, numbered, and their words."""
 
@@ -197,3 +200,12 @@ def log_rows(facts: Sequence[LogFact], numbers: Numbers) -> LogRows:
         rows.sort(key=lambda each: each[0])
         words.sort(key=lambda each: each[0])
     return LogRows(rows, words)
+
+
+def log_steps(logs: LogRows) -> dict[tuple[int, int], int]:
+    """How many records there are of each minute and level."""
+    found: dict[tuple[int, int], int] = {}
+    for row in logs.rows:
+        key = (row[1] // _MINUTE_NS, (row[2] - 1) // 4 * 4 + 1)
+        found[key] = found.get(key, 0) + 1
+    return found

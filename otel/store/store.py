@@ -24,7 +24,7 @@ from otel.store.ids import Numbers, row_id
 from otel.store.keeper import Keeper
 from otel.store.plain import to_json
 from otel.store.points import Points
-from otel.store.rows import SpanFacts, log_rows, span_row
+from otel.store.rows import SpanFacts, log_rows, log_steps, span_row
 from otel.store.segment import Rows, Segment
 from otel.store.traces import Traces
 from otel.store.transitions import session_memory_rows, transition_rows
@@ -37,8 +37,6 @@ LEAST_BYTES: Final = 2**20
 RETRY_S: Final = 1.0
 #: A log record at most so late comes after those that were written before it, in milliseconds.
 SLACK_MS: Final = 2000
-
-_MINUTE_NS: Final = 60 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +219,7 @@ class Store:
             rows.logs = log_rows(facts, self._numbers[0])
             rows.transitions = transition_rows(facts, self._numbers[1])
             rows.session_memory = session_memory_rows(facts)
-            for row in rows.logs.rows:
-                key = (row[1] // _MINUTE_NS, (row[2] - 1) // 4 * 4 + 1)
-                rows.log_steps[key] = rows.log_steps.get(key, 0) + 1
+            rows.log_steps = log_steps(rows.logs)
         if collections:
             rows.points = self._points.add(collections, lambda resource: self._resource(resource, rows))
         return rows
