@@ -186,6 +186,9 @@ class _Walk:
             if wanted.trace[0] == wanted.trace[1]:
                 where.append("trace_lo BETWEEN :lo1 AND :lo2")
             parameters |= dict(zip(("hi1", "hi2", "lo1", "lo2"), wanted.trace, strict=True))
+        if wanted.unwanted:
+            where.append("NOT EXISTS (SELECT 1 FROM words WHERE words MATCH :unwanted AND words.rowid = logs.id)")
+            parameters["unwanted"] = wanted.unwanted
         if wanted.span_id:
             where.append("span = :span")
             parameters["span"] = _span(wanted.span_id)

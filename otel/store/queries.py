@@ -37,11 +37,12 @@ _TOKEN: Final = re.compile(r"[^\W_]+")
 class Conditions:
     """What a log record has to fulfil.
 
-    `match` is a query of the full-text index, "" for none; `fields` are attributes with their text; `impossible` is
+    `match` is a query of the full-text index, "" for none, `unwanted` one of what must not be there alone; `fields` are attributes with their text; `impossible` is
     whether nothing can fulfil it (a trace id that is none).
     """
 
     match: str = ""
+    unwanted: str = ""
     trace: tuple[int, int, int, int] | None = None
     min_severity: int = 0
     logger: str = ""
@@ -81,6 +82,7 @@ def conditions(query: LogQuery) -> Conditions:
         match = f"({match}) NOT ({' OR '.join(unwanted)})"
     return Conditions(
         match,
+        "" if words else " OR ".join(unwanted),
         ranges,
         severity,
         query.logger or given.get("logger", ""),

@@ -79,6 +79,8 @@ class Shards:
             there[path.name] = (path, (status.st_dev, status.st_ino))
         for name in [name for name, (_, identity) in known.items() if name not in there or there[name][1] != identity]:
             self._forget(known.pop(name)[0])
+        for name in self.problems.keys() - there.keys():
+            self.problems.pop(name, None)
         for name, (path, identity) in there.items():
             if name not in known and (shard := self._open(path)) is not None:
                 known[name] = (shard, identity)

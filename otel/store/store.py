@@ -84,7 +84,7 @@ class Store:
         self._max_bytes = max_bytes
         self._clock = clock
         self._notices = Notices("otel.spool.store")
-        self.keeper = Keeper(folder, self._notices, max_bytes, max_age_s, self._look_after)
+        self.keeper = Keeper(folder, self._notices, max_bytes, max_age_s, self._look_after, clock=clock)
         self._begin()
         _STORES.add(self)
 
@@ -114,13 +114,13 @@ class Store:
         if self._closed:
             self._give_up(batches, DropReason.SHUTDOWN)
             return
-        self._start()
         if self._problem and time.monotonic() < self._retry_at:
             self._give_up(batches, DropReason.DISK)
             return
         try:
             with GATE():
                 self._write(batches)
+            self._start()
         except Exception as error:
             self._failed(error)
             self._give_up(batches, DropReason.DISK)
