@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from streamlit_extension.alerts.breaker import circuit_breaker
     from streamlit_extension.alerts.engine_breaker import protect_engine
     from streamlit_extension.app import create_app
+    from streamlit_extension.badge import telemetry_badge
     from streamlit_extension.endpoints.health import HealthCheckEndpoint
     from streamlit_extension.health.checker import ComponentChecker
     from streamlit_extension.health.model import HealthResponse, HealthStatus
@@ -39,6 +40,7 @@ _HOMES = {
     "create_app": "streamlit_extension.app",
     "current_trace_id": "otel.trace_context",
     "protect_engine": "streamlit_extension.alerts.engine_breaker",
+    "telemetry_badge": "streamlit_extension.badge",
     "track": "streamlit_extension.monitoring.track",
 }
 
@@ -60,6 +62,7 @@ __all__ = [
     "create_app",
     "current_trace_id",
     "protect_engine",
+    "telemetry_badge",
     "track",
 ]
 

@@ -37,8 +37,9 @@ _TOKEN: Final = re.compile(r"[^\W_]+")
 class Conditions:
     """What a log record has to fulfil.
 
-    `match` is a query of the full-text index, "" for none, `unwanted` one of what must not be there alone; `fields` are attributes with their text; `impossible` is
-    whether nothing can fulfil it (a trace id that is none).
+    `match` is a query of the full-text index, "" for none, `unwanted` one of what must not be there where `match` does
+    not say so; `fields` are attributes with their text; `impossible` is whether nothing can fulfil it (a trace id that
+    is none).
     """
 
     match: str = ""

@@ -103,7 +103,7 @@ def run(
         "streamlit.run.outcome": outcome,
         "app.screen.name": page,
     }
-    events = ()
+    events: tuple[Event, ...] = ()
     if error:
         attributes["error.type"] = error
         events = (
