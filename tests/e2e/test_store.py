@@ -123,7 +123,8 @@ async def test_logs_are_followed(serve: Start, script: Script, tmp_path: Path) -
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(20) in (0, 130)
-            process.stdout.close()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def test_plain_streamlit_shows_no_badge(serve: Start, script: Script) -> None:
