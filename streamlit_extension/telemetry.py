@@ -58,7 +58,10 @@ class RunningTelemetry:
         telemetry = self._telemetry
         if telemetry is None or telemetry.pipeline is None:
             return None
-        return facts_of(telemetry.ledger, getattr(telemetry.destination, "spool", None))
+        facts = facts_of(telemetry.ledger, getattr(telemetry.destination, "spool", None))
+        store = getattr(telemetry.destination, "store", None)
+        problem = facts.problem or (store.problem if store is not None else "")
+        return dataclasses.replace(facts, problem=problem)
 
     def start(self) -> None:
         """Make telemetry real. Nothing of it ever stops the start of the application."""

@@ -22,12 +22,12 @@ from otel.spool.gate import GATE, Busy
 from otel.store import schema
 from otel.store.ids import Numbers, row_id
 from otel.store.keeper import Keeper
-from otel.store.plain import to_json
+from otel.store.plain import text, to_json
 from otel.store.points import Points
 from otel.store.rows import SpanFacts, log_rows, log_steps, span_row
 from otel.store.segment import Rows, Segment
 from otel.store.traces import Traces
-from otel.store.transitions import session_memory_rows, transition_rows
+from otel.store.transitions import transition_rows
 
 #: A file is full at this share of all that is kept, and old at this share of the age: so much goes at once.
 SHARE: Final = 8
@@ -132,6 +132,17 @@ class Store:
             if batch.signal in self._accounts_for:
                 self._ledger.delivered(batch.signal, batch.count, source="queued")
 
+    def put_session_memory(self, sessions: Iterable[tuple[str, int, int]]) -> None:
+        """Keep what sessions hold now: id, bytes of state, bytes of uploads; on any thread, and never raising."""
+        now_ns = int(self._clock() * 1e9)
+        rows = Rows(session_memory=[(text(name, 64), now_ns, state, uploads) for name, state, uploads in sessions])
+        try:
+            with GATE():
+                if self._segment is not None and not self._closed and self._pid == os.getpid():
+                    self._segment.write(rows)
+        except Exception as error:
+            self._notices.say("store.failed", f"the store can't be written to: {describe(error)}")
+
     def close(self, timeout_s: float) -> None:
         """End the keeper and close the file; within `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
@@ -145,6 +156,11 @@ class Store:
         except Busy:
             self._notices.say("store.stop", "the disk hangs; the store is left as it is")
         _STORES.discard(self)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing is written, in one line; "" when all is well."""
+        return self._problem
 
     def state(self) -> StoreState:
         """How it does now."""
@@ -218,7 +234,6 @@ class Store:
         if facts:
             rows.logs = log_rows(facts, self._numbers[0])
             rows.transitions = transition_rows(facts, self._numbers[1])
-            rows.session_memory = session_memory_rows(facts)
             rows.log_steps = log_steps(rows.logs)
         if collections:
             rows.points = self._points.add(collections, lambda resource: self._resource(resource, rows))

@@ -19,8 +19,6 @@ KINDS: Final = {
     "audit.": "audit",
     "event_loop.": "health",
 }
-#: The event that tells what sessions hold.
-SESSION_MEMORY: Final = "memory.sessions"
 
 
 def kind_of(event: str) -> str | None:
@@ -64,18 +62,3 @@ def _service(event: str) -> str:
 def _last_word(event: str) -> str:
     """`fired` of `alert.fired`: the new state where no attribute says it."""
     return event.rpartition(".")[2].rpartition("_")[2]
-
-
-def session_memory_rows(facts: Iterable[LogFact]) -> list[tuple[Any, ...]]:
-    """What sessions hold, where an event tells: its `sessions` is a list of id, state and uploads in bytes."""
-    rows = []
-    for fact in facts:
-        if fact.event_name == SESSION_MEMORY:
-            for each in fact.attributes.get("sessions") or ():
-                try:
-                    rows.append(
-                        (text(str(each["id"]), 64), fact.timestamp_ns, int(each["state"]), int(each["uploads"]))
-                    )
-                except (TypeError, KeyError, ValueError):
-                    continue
-    return rows

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from otel import installed
 from otel.containment import contained
 from otel.instrumentation.streamlit import reading
 from otel.instrumentation.streamlit.sizing import size_of
@@ -23,6 +24,8 @@ REST_S = 0.05
 MAX_SESSIONS = 200
 #: So many cached functions are measured in one sample, the largest caches being the ones with the most entries.
 MAX_CACHES = 100
+#: So many of the largest sessions are kept in the embedded store.
+KEPT_SESSIONS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class MemorySampler:
             while not stop.wait(wait_s):
                 wait_s = self.interval_s
                 with contained("memory could not be sampled"):
-                    self.take(stop)
+                    _keep(self.take(stop))
 
     def take(self, stop: threading.Event | None = None) -> MemorySample:
         """Take a sample now, on the caller's thread."""
@@ -147,6 +150,15 @@ class MemorySampler:
             if stop.wait(self.rest_s):
                 break
         return total
+
+
+def _keep(sample: MemorySample) -> None:
+    """Give the largest sessions to the embedded store, where there is one: who they are is told to nobody else."""
+    store = getattr(getattr(installed.current(), "destination", None), "store", None)
+    if store is not None and sample.sessions:
+        store.put_session_memory(
+            [(each.session_id, each.session_state_bytes, each.uploads_bytes) for each in sample.largest(KEPT_SESSIONS)]
+        )
 
 
 def _read(read: Any) -> Any:

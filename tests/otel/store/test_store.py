@@ -320,3 +320,14 @@ def test_a_number_that_is_taken_is_given_anew(place: Place) -> None:
     assert sorted(all_messages(place.reader)) == ["one", "two"]
     assert all_messages(place.reader, LogQuery(text="two")) == ["two"]
     assert len(place.reader.runs(RunFilter()).items) == 2
+
+
+def test_what_sessions_hold_is_kept(place: Place) -> None:
+    """The largest sessions of the newest sample, largest first."""
+    store = place.store()
+    store.put_session_memory([("too early", 1, 1)])  # nothing was committed yet: there is no file, and none is made
+    place.commit(store, logs_batch([fact()]))
+    store.put_session_memory([("small", 10, 0), ("large", 5, 500)])
+    store.put_session_memory([("small", 20, 0)])
+    memory = place.reader.memory(0, now_ns())
+    assert [(each.session_id, each.bytes) for each in memory.sessions] == [("large", 505), ("small", 20)]
