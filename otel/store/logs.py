@@ -16,8 +16,8 @@ from otel.store.rows import LEVEL_WORDS
 from otel.store.shards import PATIENCE_S, Shard, Shards, is_interrupt
 
 _COLUMNS: Final = "logs.id, logs.time, severity, level, logger, event, body, trace_hi, trace_lo, span, attributes"
-#: Rows that are looked at in one query where each is looked at.
-_WINDOW: Final = 20_000
+#: Rows that are looked at in one query where each is looked at: few at first, for most pages are full soon.
+_FIRST_WINDOW, _WINDOW = 512, 32_768
 #: Ids may differ from their times by this, in nanoseconds.
 _SLACK_NS: Final = 4 * 10**9
 _LAST: Final = (1 << 63) - 1
@@ -135,8 +135,10 @@ class _Walk:
         far = far.format(f"AND {index}" if index else "", direction)
         conditions_ = " AND ".join(["id BETWEEN :low AND :high", *where])
         sql = f"SELECT {_COLUMNS} FROM logs WHERE {conditions_} ORDER BY id {direction} LIMIT :limit"  # noqa: S608
+        window = _FIRST_WINDOW
         while self._low <= self._high:
-            bounds = {"low": self._low, "high": self._high, "offset": _WINDOW}
+            bounds = {"low": self._low, "high": self._high, "offset": window}
+            window = min(4 * window, _WINDOW)
             end = self.shard.one(far, bounds)
             low, high = self._low, self._high
             if end is not None:

@@ -58,11 +58,17 @@ def overview(shards: Shards, since_ns: int, until_ns: int, steps: int) -> Overvi
     whole = _Figures()
     by_step: dict[int, _Figures] = defaultdict(_Figures)
     by_page: dict[str, _Figures] = defaultdict(_Figures)
-    sql = "SELECT minute, page, outcome, bucket, count, total FROM run_steps WHERE minute BETWEEN ? AND ?"
-    for _, rows in shards.ask(lambda shard: shard.rows(sql, (first, last))):
-        for minute, page, *figures in rows:
+    sql = (
+        "SELECT {} AS step, outcome, bucket, sum(count), sum(total) FROM run_steps WHERE minute BETWEEN ? AND ? "
+        "GROUP BY step, outcome, bucket"
+    )
+    time_sql, page_sql = sql.format(f"(minute - {first}) / {width}"), sql.format("page")
+    for _, rows in shards.ask(lambda shard: shard.rows(time_sql, (first, last))):
+        for step, *figures in rows:
             whole.add(*figures)
-            by_step[(minute - first) // width].add(*figures)
+            by_step[step].add(*figures)
+    for _, rows in shards.ask(lambda shard: shard.rows(page_sql, (first, last))):
+        for page, *figures in rows:
             by_page[page].add(*figures)
     count = -(-(last - first + 1) // width)
     seconds = max(1.0, (until_ns - since_ns) / 1e9)

@@ -192,11 +192,16 @@ def _words(body: str, event: str | None, attributes: Mapping[str, Any]) -> str:
 def log_rows(facts: Sequence[LogFact], numbers: Numbers) -> LogRows:
     """The rows of log records in the order of their numbers; full-text search takes them in no other."""
     rows, words = [], []
+    last, in_order = 0, True
     for fact in facts:
-        row, found = log_row(fact, numbers(nanoseconds(fact.timestamp_ns)))
+        number = numbers(nanoseconds(fact.timestamp_ns))
+        row, found = log_row(fact, number)
         rows.append(row)
-        words.append((row[0], found))
-    if any(rows[i][0] > rows[i + 1][0] for i in range(len(rows) - 1)):
+        words.append((number, found))
+        if number < last:
+            in_order = False
+        last = number
+    if not in_order:
         rows.sort(key=lambda each: each[0])
         words.sort(key=lambda each: each[0])
     return LogRows(rows, words)

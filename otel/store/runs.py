@@ -17,7 +17,8 @@ COLUMNS: Final = (
     "id, trace_hi, trace_lo, span, name, type, session, page, cause, outcome, start, duration, error_type, "
     "error_message, spans, queries, query_ns, repeats, errors"
 )
-_WINDOW: Final = 10_000
+#: Runs that are looked at in one query: few at first, for most pages are full soon.
+_FIRST_WINDOW, _WINDOW = 256, 16_384
 _LAST: Final = (1 << 63) - 1
 _MAX_WORDS: Final = 16
 
@@ -79,9 +80,11 @@ class _Walk:
         where = " AND ".join(["id BETWEEN :low AND :high", *self._where])
         sql = f"SELECT {COLUMNS} FROM runs WHERE {where} ORDER BY id DESC LIMIT :limit"  # noqa: S608
         far = "SELECT id FROM runs WHERE id BETWEEN :low AND :high ORDER BY id DESC LIMIT 1 OFFSET :offset"
+        window = _FIRST_WINDOW
         try:
             while self._low <= self._high:
-                bounds: dict[str, Any] = {"low": self._low, "high": self._high, "offset": _WINDOW}
+                bounds: dict[str, Any] = {"low": self._low, "high": self._high, "offset": window}
+                window = min(4 * window, _WINDOW)
                 end = self._shard.one(far, bounds)
                 low = self._low if end is None else end[0]
                 rows = self._shard.rows(sql, {**self._parameters, "low": low, "high": self._high, "limit": self._limit})
@@ -216,14 +219,12 @@ def sessions(shards: Shards, since_ns: int | None, limit: int, cursor: str) -> P
     except ValueError:
         return Page()
     sql = (
-        f"SELECT {_SESSION} FROM sessions WHERE last >= ? AND (last < ? OR (last = ? AND session < ?)) "  # noqa: S608
+        f"SELECT {_SESSION} FROM sessions WHERE last >= ? AND (last, session) < (?, ?) "  # noqa: S608
         "ORDER BY last DESC, session DESC LIMIT ?"
     )
     files = shards.newest_first()
     candidates: dict[str, int] = {}
-    for _, rows in shards.ask(
-        lambda shard: shard.rows(sql, (since_ns or 0, last, last, name, limit + 1)), shards=files
-    ):
+    for _, rows in shards.ask(lambda shard: shard.rows(sql, (since_ns or 0, last, name, limit + 1)), shards=files):
         for row in rows:
             candidates[row[0]] = max(candidates.get(row[0], 0), row[2])
     ordered = sorted(candidates.items(), key=lambda each: (each[1], each[0]), reverse=True)

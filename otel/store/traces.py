@@ -151,14 +151,14 @@ class Traces:
         key = (end_ns // _STEP_NS, statement)
         step = rows.statement_steps.get(key)
         if step is None:
-            step = rows.statement_steps[key] = [0, 0, 0, 0, 0, 0, 0, 0]
+            step = rows.statement_steps[key] = [0, 0, 0, 0, 0, -1, 0, 0]
         step[0] += 1
         step[1] += span.failed
         step[2] += span.duration_ns
         step[3] = max(step[3], span.duration_ns)
         step[4] += first
-        if end_ns >= step[5]:
-            step[5:] = end_ns, half(span.trace_id >> 64), half(span.trace_id)
+        if end_ns > step[5]:
+            step[5], step[6], step[7] = end_ns, half(span.trace_id >> 64), half(span.trace_id)
 
     def _statement(self, span: SpanFacts, rows: TraceRows) -> int:
         attributes = span.attributes

@@ -23,13 +23,13 @@ BEGIN_NS = now_ns() - 1000 * SECOND
 
 @pytest.fixture(scope="module")
 def filled() -> Iterator[tuple[Place, list[Any], list[Any]]]:
-    """Five files of two processes at once, with what was put in them."""
+    """Five files, as of five processes that wrote at once, with what was put in them."""
     chance = random.Random(4)
     facts: list[Any] = []
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         place = Place(Path(name) / "store")
-        stores = [place.store(), place.store()]
+        stores = [place.store() for _ in range(5)]
         for number in range(600):
             time_ns = BEGIN_NS + number * SECOND + chance.randrange(SECOND)
             each = fact(
@@ -49,10 +49,8 @@ def filled() -> Iterator[tuple[Place, list[Any], list[Any]]]:
                 "queries": [f"SELECT {chance.choice(WORDS)}"],
             }
             runs.append({**told, "trace": number + 1})
-            store = stores[chance.randrange(2)]
+            store = stores[chance.randrange(5)]
             place.commit(store, logs_batch([each]), traces_batch(run(number + 1, **told)))
-            if number in (150, 300, 450):
-                store._seal()
         assert len(list(place.folder.glob("*.db"))) == 5
         yield place, facts, runs
         place.close()
