@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from opentelemetry.trace import SpanKind, StatusCode
-
 from otel.records import LogFact
 from otel.store.plain import simple, text, to_json
 
@@ -20,8 +18,6 @@ WORDS_OF_VALUE: Final = 4096
 WORDS: Final = 16 * 1024
 #: Most events and links of a span.
 MAX_EVENTS: Final = 128
-#: Kind of a span → its number (OTLP's less one).
-KINDS: Final = {kind: kind.value for kind in SpanKind}
 _INT64: Final = 1 << 63
 _MOVE: Final = 1 << 63
 _LOW: Final = (1 << 64) - 1
@@ -52,14 +48,16 @@ def span_row(span: Any, resource: int) -> tuple[tuple[Any, ...], SpanFacts]:
         context, parent, status, kind = span._context, span._parent, span._status, span._kind
         raw, events, links, scope = span._attributes, span._events, span._links, span._instrumentation_scope
         start, end, name = span._start_time, span._end_time, span._name
+        code, description, number = status._status_code._value_, status._description, kind._value_
     except AttributeError:
         context, parent, status, kind = span.context, span.parent, span.status, span.kind
         raw, events, links, scope = span.attributes, span.events, span.links, span.instrumentation_scope
         start, end, name = span.start_time, span.end_time, span.name
+        code, description, number = status.status_code.value, status.description, kind.value
     attributes: Mapping[str, Any] = getattr(raw, "_dict", raw) or {}
     start = nanoseconds(start)
     duration = max(0, nanoseconds(end) - start)
-    failed = status.status_code is StatusCode.ERROR
+    failed = code == 2
     name = short(name)
     trace_id, span_id = context.trace_id, context.span_id
     row = (
@@ -70,9 +68,9 @@ def span_row(span: Any, resource: int) -> tuple[tuple[Any, ...], SpanFacts]:
         start,
         duration,
         name,
-        KINDS.get(kind, 0),
-        2 if failed else int(status.status_code is StatusCode.OK),
-        text(status.description) if status.description else None,
+        number,
+        code,
+        text(description) if description else None,
         "" if scope is None else short(scope.name),
         resource,
         to_json(attributes),
@@ -80,16 +78,25 @@ def span_row(span: Any, resource: int) -> tuple[tuple[Any, ...], SpanFacts]:
         _links(links) if links else None,
     )
     is_root = parent is None or bool(parent.is_remote)
-    message = _error_message(events) if events else (status.description or "")
+    message = _error_message(events) if events else (description or "")
     facts = SpanFacts(trace_id, span_id, is_root, name, failed, start, duration, attributes, message)
     return row, facts
 
 
 def short(name: Any) -> str:
-    """A name, bounded."""
-    if name.__class__ is str and len(name) <= MAX_NAME and name.isascii():
-        return str(name)
-    return text(str(name), MAX_NAME)
+    """A name, bounded; there are few, which are remembered."""
+    if name.__class__ is not str:
+        return text(str(name), MAX_NAME)
+    found = _names.get(name)
+    if found is None:
+        if len(_names) >= _MAX_NAMES:
+            _names.clear()
+        found = _names[name] = text(name, MAX_NAME)
+    return found
+
+
+_names: Final[dict[Any, str]] = {}
+_MAX_NAMES: Final = 2048
 
 
 def _events(events: Sequence[Any]) -> bytes:
@@ -153,8 +160,8 @@ def log_row(fact: LogFact, number: int) -> tuple[tuple[Any, ...], str]:
         number,
         nanoseconds(fact.timestamp_ns),
         fact.severity_number,
-        short(fact.severity_text),
-        short(fact.scope),
+        _names.get(fact.severity_text) or short(fact.severity_text),
+        _names.get(fact.scope) or short(fact.scope),
         event,
         body,
         (trace_id >> 64) - _MOVE if trace_id else None,
@@ -163,6 +170,15 @@ def log_row(fact: LogFact, number: int) -> tuple[tuple[Any, ...], str]:
         to_json(attributes),
     )
     return row, _words(body, event, attributes) + _LEVEL_WORDS[min(max(fact.severity_number, 0), 24)]
+
+
+def _plain(fact: LogFact) -> LogFact:
+    """A record whose fields are not what they should be, as texts."""
+    ids = [each if each.__class__ is int else 0 for each in (fact.trace_id, fact.span_id)]
+    severity = fact.severity_number if fact.severity_number.__class__ is int else 0
+    attributes = {"attributes": simple(fact.attributes)}
+    body, level, scope = text(str(fact.body)), str(fact.severity_text), str(fact.scope)
+    return LogFact(nanoseconds(fact.timestamp_ns), severity, level, body, attributes, None, *ids, 0, scope)
 
 
 def _words(body: str, event: str | None, attributes: Mapping[str, Any]) -> str:
@@ -195,7 +211,10 @@ def log_rows(facts: Sequence[LogFact], numbers: Numbers) -> LogRows:
     last, in_order = 0, True
     for fact in facts:
         number = numbers(nanoseconds(fact.timestamp_ns))
-        row, found = log_row(fact, number)
+        try:
+            row, found = log_row(fact, number)
+        except Exception:
+            row, found = log_row(_plain(fact), number)
         rows.append(row)
         words.append((number, found))
         if number < last:

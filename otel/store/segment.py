@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 
 from otel.spool.claim import Claim
 from otel.store import schema
+from otel.store.ids import half
 from otel.store.points import PointRows
 from otel.store.rows import LogRows
 from otel.store.traces import OpenTrace, TraceRows
@@ -89,7 +90,7 @@ class Rows:
             (_RUN_STEP, [(*key, *values) for key, values in traces.run_steps.items()]),
             (_SESSION, [(name, *values) for name, values in traces.sessions.items()]),
             (_STATEMENT, [(number, *each) for number, each in traces.statements.items()]),
-            (_STATEMENT_STEP, [(*key, *values) for key, values in traces.statement_steps.items()]),
+            (_STATEMENT_STEP, [_step(key, values) for key, values in traces.statement_steps.items()]),
             (_REPEAT, traces.repeats),
             (_LOG, self.logs.rows),
             (_WORDS, self.logs.words),
@@ -102,6 +103,11 @@ class Rows:
             (_SESSION_MEMORY, self.session_memory),
         ]
         return [(statement, rows) for statement, rows in found if rows]
+
+
+def _step(key: tuple[int, int], values: Sequence[int]) -> tuple[int, ...]:
+    *figures, trace_id = values
+    return (*key, *figures, half(trace_id >> 64), half(trace_id))
 
 
 def _late(number: int, each: OpenTrace) -> tuple[int, int, int, int, int]:

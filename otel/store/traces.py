@@ -97,7 +97,7 @@ class Traces:
     def __init__(self) -> None:
         self._open: OrderedDict[int, OpenTrace] = OrderedDict()
         self._numbers = Numbers()
-        self._ids: dict[tuple[str, str, str], int] = {}  # statement → its id
+        self._ids: dict[tuple[Any, Any, Any], int] = {}  # statement → its id
         self.forget_file()
 
     def forget_file(self) -> None:
@@ -151,21 +151,26 @@ class Traces:
         key = (end_ns // _STEP_NS, statement)
         step = rows.statement_steps.get(key)
         if step is None:
-            step = rows.statement_steps[key] = [0, 0, 0, 0, 0, -1, 0, 0]
+            step = rows.statement_steps[key] = [0, 0, 0, 0, 0, -1, 0]
         step[0] += 1
         step[1] += span.failed
         step[2] += span.duration_ns
         step[3] = max(step[3], span.duration_ns)
         step[4] += first
         if end_ns > step[5]:
-            step[5], step[6], step[7] = end_ns, half(span.trace_id >> 64), half(span.trace_id)
+            step[5], step[6] = end_ns, span.trace_id
 
     def _statement(self, span: SpanFacts, rows: TraceRows) -> int:
         attributes = span.attributes
-        words = str(attributes.get(_QUERY) or attributes.get(_SUMMARY) or span.name)
-        system, namespace = str(attributes.get(_SYSTEM, "")), str(attributes.get(_NAMESPACE, ""))
-        key = (words, system, namespace)
+        key = (
+            attributes.get(_QUERY) or attributes.get(_SUMMARY) or span.name,
+            attributes[_SYSTEM],
+            attributes.get(_NAMESPACE, ""),
+        )
         found = self._ids.get(key)
+        if found is not None and found in self._written:
+            return found
+        words, system, namespace = key = (str(key[0]), str(key[1]), str(key[2]))
         if found is None:
             if len(self._ids) >= MAX_KNOWN:
                 key = words, system, namespace = "(others)", "", ""

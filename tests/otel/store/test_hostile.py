@@ -65,6 +65,14 @@ def test_any_value_is_kept(place: Place, value: Any) -> None:
     assert store.state().lost == 0
 
 
+def test_fields_of_wrong_types_cost_no_other_record(place: Place) -> None:
+    """A record that some bridge has made of anything is kept as text, and those beside it as they are."""
+    store = place.store()
+    wrong = fact("wrong", severity_text=["a"], scope={"x": 1}, attributes=None, severity_number="x", event_name=[1])
+    place.commit(store, logs_batch([fact("before"), wrong, fact("after")]))
+    assert [each.message for each in place.reader.logs().items] == ["after", "wrong", "before"]
+
+
 @pytest.mark.parametrize("time_ns", [0, 1, -5, 2**63 - 1, 2**63, 2**70, now_ns() + 10**9 * 86400 * 365])
 def test_clocks_may_be_wrong(place: Place, time_ns: int) -> None:
     """Any moment can be written and read; good records beside it are in order, and are followed."""

@@ -40,7 +40,7 @@ def filled() -> Iterator[tuple[Place, list[Any], list[Any]]]:
                 trace_id=(number + 1) << 64 if number % 3 else 0,
             )
             facts.append(each)
-            told = {
+            told: dict[str, Any] = {
                 "session": f"s{number % 7}",
                 "page": chance.choice(PAGES),
                 "outcome": chance.choice(("success", "rerun", "error")),
@@ -94,7 +94,7 @@ def fits(each: Any, query: LogQuery) -> bool:
         "order -client": "order" in words and "client" not in words,
     }[query.text]
     since, until = query.since_ns or 0, query.until_ns if query.until_ns is not None else 1 << 63
-    return text and each.severity_number >= query.min_severity and since <= each.timestamp_ns < until
+    return bool(text and each.severity_number >= query.min_severity and since <= each.timestamp_ns < until)
 
 
 @settings(max_examples=120, deadline=None)
