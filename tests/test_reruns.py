@@ -50,6 +50,7 @@ else:
     raise AssertionError("not refused")
 """,
     "current_trace_id": "current_trace_id()",
+    "telemetry_badge": "telemetry_badge()",
     "MetricsCollector": """
 collector = MetricsCollector()
 collector.cpu_usage()

@@ -174,11 +174,12 @@ def log_row(fact: LogFact, number: int) -> tuple[tuple[Any, ...], str]:
 
 def _plain(fact: LogFact) -> LogFact:
     """A record whose fields are not what they should be, as texts."""
-    ids = [each if each.__class__ is int else 0 for each in (fact.trace_id, fact.span_id)]
+    trace_id, span_id = (each if each.__class__ is int else 0 for each in (fact.trace_id, fact.span_id))
     severity = fact.severity_number if fact.severity_number.__class__ is int else 0
     attributes = {"attributes": simple(fact.attributes)}
     body, level, scope = text(str(fact.body)), str(fact.severity_text), str(fact.scope)
-    return LogFact(nanoseconds(fact.timestamp_ns), severity, level, body, attributes, None, *ids, 0, scope)
+    moment = nanoseconds(fact.timestamp_ns)
+    return LogFact(moment, severity, level, body, attributes, None, trace_id, span_id, 0, scope)
 
 
 def _words(body: str, event: str | None, attributes: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 APPLICATION_ID: Final = 0x53545854  # "STXT"
-VERSION: Final = 1
+VERSION: Final = 2
 BUSY_S: Final = 2.0
 SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 SUFFIX: Final = ".db"
@@ -89,13 +89,16 @@ TABLES: Final = (
     """CREATE TABLE exemplars (
         series INTEGER, time INTEGER, value REAL, trace_hi INTEGER, trace_lo INTEGER, span INTEGER,
         PRIMARY KEY (series, time, trace_hi, value)) WITHOUT ROWID""",
+)
+
+SESSION_MEMORY: Final = (
     """CREATE TABLE session_memory (
         session TEXT PRIMARY KEY, time INTEGER NOT NULL, state INTEGER NOT NULL, uploads INTEGER NOT NULL)
         WITHOUT ROWID""",
 )
 
 #: Version → the statements that lead to it from the one before.
-MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: TABLES}
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: TABLES, 2: SESSION_MEMORY}
 
 # Primary codes of what says nothing about the file's contents: permission, busy, locked, out of memory, read-only,
 # interrupted, input/output, full, can't be opened.

@@ -104,9 +104,9 @@ def _points(shard: Shard, number: int, level: int, since_ns: int, until_ns: int)
     )
     found = shard.rows(sql, (number, level, since_ns, until_ns))
     for coarser in range(level + 1, len(LEVELS_S)):
-        end = found[0][0] if found else until_ns
         # A step of a coarser level that reaches into what is there is told by the finer one alone.
-        before = shard.rows(sql, (number, coarser, since_ns, end - LEVELS_S[coarser] * 10**9 + 1))
+        end = found[0][0] - LEVELS_S[coarser] * 10**9 + 1 if found else until_ns
+        before = shard.rows(sql, (number, coarser, since_ns, end))
         found = before + found
     return found
 

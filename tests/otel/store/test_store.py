@@ -200,6 +200,9 @@ def test_a_file_that_is_damaged_while_it_is_written_is_replaced(place: Place) ->
     with open(store._segment.path, "r+b") as opened:  # no lock of SQLite's is held between two commits
         opened.seek(4096)
         opened.write(os.urandom(size - 4096))
+    store._segment.run(
+        lambda connection: connection.execute("PRAGMA shrink_memory").fetchall()
+    )  # else it need not look
     for number in range(50):
         place.commit(store, traces_batch(run(8 + number)), logs_batch([fact(f"after {number}")]))
     assert store.state().damaged == 1
@@ -239,6 +242,8 @@ def test_an_older_file_is_brought_forward(place: Place) -> None:
     store = place.store()
     place.commit(store, logs_batch([fact("new")]), traces_batch(run(5, queries=["SELECT 1"] * 9)))
     assert sorted(all_messages(place.reader)) == ["new", "old"]
+    store.put_session_memory([("s1", 1, 2)])  # a table that version 1 had not
+    assert [each.bytes for each in place.reader.memory(0, now_ns()).sessions] == [3]
     store.close(5)
     assert [each.name for each in place.folder.glob("*.db")] == [path.name]
     connection = sqlite3.connect(path)
