@@ -20,7 +20,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,15 +28,11 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
 from scripts import stack_build  # noqa: E402  (found through the line above)
+from scripts.stack_programs import PORTS, PROGRAMS, Program, environment  # noqa: E402
 
+_BY_NAME: Final = {each.name: each for each in PROGRAMS}
 _START_S: Final = 60.0
 _STOP_S: Final = 30.0
-#: Ports that programs have by default; `up` takes free ones in their place where they are taken.
-PORTS: Final = {
-    "otlp_grpc": 4317, "otlp_http": 4318, "collector_health": 13133, "collector_metrics": 8888, "scrape": 8889,
-    "jaeger_otlp": 14317, "jaeger": 16686, "jaeger_grpc": 16685, "jaeger_health": 14133,
-    "victorialogs": 9428, "prometheus": 9090,
-}  # fmt: skip
 # A shell that notes who it is, and then becomes the program: nobody is lost when we die in between.
 _NOTE = """
 began=$(cut -d' ' -f22 /proc/$$/stat 2>/dev/null || ps -o lstart= -p $$)
@@ -47,16 +42,6 @@ echo "$$ $began" > "$0.new" && mv "$0.new" "$0" && exec "$@"
 
 class StackError(Exception):
     """The stack can't do what was asked; the text says why."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """How a program is built, started and asked for its health."""
-
-    name: str
-    module: str
-    arguments: Callable[[Stack], Sequence[str]]
-    health: Callable[[Stack], str]
 
 
 class Stack:
@@ -164,7 +149,7 @@ class Stack:
             self._children[name] = subprocess.Popen(
                 ["sh", "-c", _NOTE, str(self._note(name)), *command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.data(name),
-                env={**os.environ, **self._variables(), **self.environ},
+                env={**os.environ, **environment(self), **self.environ},
                 start_new_session=True,  # Ctrl+C is for us
             )  # fmt: skip
         if wait:
@@ -236,58 +221,6 @@ class Stack:
             return str(stack_build.build(program.module) / program.name)
         except stack_build.BuildError as error:
             raise StackError(str(error)) from error
-
-    def _variables(self) -> dict[str, str]:
-        """What the shipped files read: one place for every end point."""
-        return {
-            "COLLECTOR_OTLP_GRPC": self.address("otlp_grpc"),
-            "COLLECTOR_OTLP_HTTP": self.address("otlp_http"),
-            "COLLECTOR_HEALTH": self.address("collector_health"),
-            "COLLECTOR_METRICS_PORT": str(self.ports["collector_metrics"]),
-            "COLLECTOR_SCRAPE": self.address("scrape"),
-            "COLLECTOR_TRACES_ENDPOINT": self.address("jaeger_otlp"),
-            "COLLECTOR_PROMETHEUS_ENDPOINT": f"{self.url('prometheus')}/api/v1/otlp",
-            "COLLECTOR_LOGS_ENDPOINT": f"{self.url('victorialogs')}/insert/opentelemetry/v1/logs",
-            "COLLECTOR_QUEUE_DIR": str(self.data("otelcol")),
-            "OTEL_TRACES_SAMPLER": "always_off",  # Jaeger's own
-            "JAEGER_OTLP": self.address("jaeger_otlp"),
-            "JAEGER_HTTP": self.address("jaeger"),
-            "JAEGER_GRPC": self.address("jaeger_grpc"),
-            "JAEGER_HEALTH": self.address("jaeger_health"),
-        }
-
-
-def _jaeger(stack: Stack) -> Sequence[str]:
-    return [f"--config={ROOT / 'deploy' / 'jaeger' / 'config.yaml'}"]
-
-
-def _victorialogs(stack: Stack) -> Sequence[str]:
-    return [
-        f"-httpListenAddr={stack.address('victorialogs')}", f"-storageDataPath={stack.data('victoria-logs')}",
-        "-retentionPeriod=7d", "-inmemoryDataFlushInterval=1s",
-    ]  # fmt: skip
-
-
-def _prometheus(stack: Stack) -> Sequence[str]:
-    return [
-        f"--config.file={ROOT / 'deploy' / 'prometheus' / 'prometheus.yaml'}",
-        f"--storage.tsdb.path={stack.data('prometheus')}", f"--web.listen-address={stack.address('prometheus')}",
-        "--web.enable-otlp-receiver", "--enable-feature=exemplar-storage", "--web.enable-remote-write-receiver",
-    ]  # fmt: skip
-
-
-def _collector(stack: Stack) -> Sequence[str]:
-    return [f"--config={each}" for each in (ROOT / "collector-config.yaml", *stack.layers)]
-
-
-#: In the order of their start: who receives comes before who sends.
-PROGRAMS: Final = (
-    Program("jaeger", "jaeger", _jaeger, lambda stack: f"{stack.url('jaeger_health')}/status"),
-    Program("victoria-logs", "victorialogs", _victorialogs, lambda stack: f"{stack.url('victorialogs')}/health"),
-    Program("prometheus", "prometheus", _prometheus, lambda stack: f"{stack.url('prometheus')}/-/ready"),
-    Program("otelcol", "otelcol", _collector, lambda stack: stack.url("collector_health")),
-)
-_BY_NAME: Final = {each.name: each for each in PROGRAMS}
 
 
 def _free(wanted: int, held: contextlib.ExitStack, others: set[int]) -> int:

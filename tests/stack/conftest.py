@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.stack import PORTS, PROGRAMS, ROOT, Stack
+from scripts.stack import ROOT, Stack
+from scripts.stack_programs import PORTS, PROGRAMS
 from tests.stack.backends import Backends
 from tests.support.backends import free_port
 from tests.support.stack import built
@@ -18,8 +19,8 @@ StartStack = Callable[..., Backends]
 @pytest.fixture
 def start_stack(tmp_path: Path) -> Iterator[StartStack]:
     """Starts the stack: `start_stack("keep-every-trace", COLLECTOR_KEEP_PERCENT="5")`; ended with the test."""
-    for each in PROGRAMS:
-        built(each.module, each.name)
+    for program in PROGRAMS:
+        built(program.module, program.name)
     started: list[Stack] = []
 
     def start(*layers: str, **environ: str) -> Backends:
@@ -35,5 +36,5 @@ def start_stack(tmp_path: Path) -> Iterator[StartStack]:
         return Backends(stack)
 
     yield start
-    for each in started:
-        each.down()
+    for stack in started:
+        stack.down()
