@@ -12,7 +12,7 @@ ARGS ?=
 PAGES := streamlit_extension/demo/app
 PYTEST_ARGS ?=
 
-.PHONY: help run test check lint types audit bench soak stack lock clean setup
+.PHONY: help run test check lint types audit bench soak stack lock manifests clean setup
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -76,6 +76,13 @@ lock: $(READY)  ## write the lock files anew
 	@$(LOCK) --upgrade --constraint requirements/oldest.in -o requirements/oldest.txt
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--python-version 3.11 --upgrade requirements/peers.in -o requirements/peers.txt
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 --constraint requirements/dev.txt pyproject.toml --extra demo --extra grpc -o requirements/image.txt
+	@echo hatchling | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
+		--no-header --python-version 3.11 --constraint requirements/dev.txt - -o requirements/build.txt
+
+manifests: $(READY)  ## write what deploy/kubernetes holds of other files
+	@$(BIN)/python scripts/manifests.py
 
 clean:  ## remove what the targets have made
 	@rm -rf .venv .venv-* .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build htmlcov .coverage
