@@ -58,8 +58,9 @@ def combined(folder: Path, *components: str) -> list[dict[str, Any]]:
 
 def find(found: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     """The one object of a kind and a name; generated names are found by what stands before their hash."""
-    pattern = re.compile(rf"{re.escape(name)}(-[a-z0-9]{{10}})?")
-    (only,) = [each for each in found if each["kind"] == kind and pattern.fullmatch(each["metadata"]["name"])]
+    hashed = re.compile(rf"{re.escape(name)}-[a-z0-9]{{10}}")
+    named = [each for each in found if each["kind"] == kind and each["metadata"]["name"] == name]
+    (only,) = named or [e for e in found if e["kind"] == kind and hashed.fullmatch(e["metadata"]["name"])]
     return only
 
 
