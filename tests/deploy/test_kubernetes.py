@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from tests.deploy.support import (
     pods,
     variables,
 )
+from tests.support.backends import free_port
+from tests.support.server import Server, Start
 
 #: spec.md, "Kubernetes probes".
 SPECIFIED = yaml.safe_load("""
@@ -242,3 +246,58 @@ def test_every_manifest_is_used() -> None:
         text = (folder / "kustomization.yaml").read_text()
         files = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
         assert {name for name in files if name not in text} == set(), folder
+
+
+def test_the_secrets_are_the_documented_ones() -> None:
+    """Each Secret that a manifest names is in the README's table, and the other way round; links lead somewhere."""
+    text = (KUBERNETES / "README.md").read_text()
+    told = set(re.findall(r"^\| `([a-z-]+)`, `([a-z-]+)` \|", text, re.MULTILINE))
+    found = set()
+    for root in ROOTS:
+        for each in manifests(root):
+            names = re.findall(
+                r"'(?:secretName|secretKeyRef|credentials)': (?:\{[^}]*?'name': )?'([a-z-]+)'", str(each)
+            )
+            found |= {(name, each["metadata"]["namespace"]) for name in names}
+    assert found == told
+    assert [link for link in re.findall(r"\]\(([^)]+)\)", text) if not (KUBERNETES / link).exists()] == []
+
+
+def test_the_documented_times_are_the_manifests() -> None:
+    """The README's sentence about times has the numbers of the Deployment."""
+    owner, container = application("base")
+    given, probe = variables(container), container["readinessProbe"]
+    grace_s = owner["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    sentence = (
+        f"`terminationGracePeriodSeconds` {grace_s} > `shutdown_budget_s` {given['STX_SHUTDOWN_BUDGET_S']} > `pre_drain_s` "
+        f"{given['STX_PRE_DRAIN_S']} > what the readiness probe takes ({probe['failureThreshold']} times {probe['periodSeconds']} "
+        f"s and a time-out of {probe['timeoutSeconds']} s)"
+    )
+    assert sentence in " ".join((KUBERNETES / "README.md").read_text().split())
+
+
+def test_the_application_runs_with_the_manifests_variables(serve: Start, tmp_path: Path) -> None:
+    """With a container's own variables and arguments it starts, its probes pass, and /metrics is for the token alone."""
+    owner, container = application("overlays/monitoring")
+    (tmp_path / "token").write_text("of-the-secret-0123456789abcdef\n")
+    port, management = free_port(), free_port()
+    given = {name: value for name, value in variables(container).items() if isinstance(value, str)}
+    given |= {
+        "STX_DATA_DIR": str(tmp_path / "data"),
+        "STX_TOKEN_FILE": str(tmp_path / "token"),
+        "STX_MANAGEMENT_PORT": str(management),
+        "STX_PRE_DRAIN_S": "0",  # so that the test need not wait for a load balancer
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",  # nobody: telemetry waits in the spool
+    }
+    given = {name: value.replace("$(", "").replace(")", "") for name, value in given.items()}
+    program = str(Path(sys.executable).parent / "streamlit-extension")
+    server = serve("", command=[program, *container["args"]], env=given, port=port)
+    for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+        server.wait_for(container[kind]["httpGet"]["path"], lambda answer: answer.status == 200)
+    assert server.get("/metrics").status == 404
+    other = Server(server.process, management, server.log)
+    assert other.get("/metrics").status == 401
+    scraped = other.get("/metrics", Authorization="Bearer of-the-secret-0123456789abcdef")
+    assert scraped.status == 200 and b"streamlit_session_active" in scraped.body
+    assert server.stop() == 0
+    assert server.ended_after_s < owner["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]

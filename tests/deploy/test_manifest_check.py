@@ -175,6 +175,6 @@ def test_it_reads_what_kustomize_writes(budget: str, code: int) -> None:
     """As a command it says one line for each contradiction and ends with 1, or says nothing and ends with 0."""
     text = io.StringIO()
     yaml.safe_dump_all(with_variable(manifests("base"), "STX_SHUTDOWN_BUDGET_S", budget), text)
-    command = [sys.executable, "-m", "scripts.manifest_check"]
+    command = [sys.executable, "scripts/manifest_check.py"]
     done = subprocess.run(command, input=text.getvalue(), cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (code, code, "")
