@@ -131,7 +131,7 @@ def test_who_is_spoken_to_is_there(services: dict[str, Any]) -> None:
         *(str(value) for each in services.values() for value in (each.get("environment") or {}).values()),
         *(path.read_text() for path in sorted((ROOT / "deploy/compose").rglob("*.yaml"))),
     ]
-    asked = {pair for text in places for pair in re.findall(r"(?://|targets: \[)(?:\S+@)?([a-z]+)(?::(\d+)|/)", text)}
+    asked = {pair for text in places for pair in re.findall(r"(?://|targets: \[|^)(?:\S+@)?([a-z]+)(?::(\d+)|/)", text)}
     listening = {
         *(("collector", port) for port in ("4318", "8888")),
         *(("jaeger", port) for port in ("4317", "16686")),

@@ -136,6 +136,25 @@ def test_the_images_command_serves_and_its_health_check_tells(
     assert subprocess.run([*check, server.url], check=False, capture_output=True).returncode == 1
 
 
+def test_a_read_only_root_is_enough(stages: list[dict[str, Any]], tmp_path: Path, serve: Start) -> None:
+    """Where nothing but the data folder and /tmp can be written, the sample starts, serves a session and ends."""
+    unshare = shutil.which("unshare") or "unshare"
+    freeze = 'mount --bind "$1" "$1" && mount -o remount,ro,bind / && shift && ! touch /frozen 2>/dev/null && exec "$@"'
+    isolated = [unshare, "--mount", "--propagation", "private", "sh", "-c", freeze, "sh", str(tmp_path)]
+    if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("may make no mount namespace of its own")
+    home = {"HOME": "/app", "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    variables = {name: value for name, value in environment(stages[-1]).items() if name.startswith("STREAMLIT_")}
+    port = free_port()
+    command = [*isolated, str(Path(sys.executable).parent / "streamlit-extension"), "demo", "--simulate", "1"]
+    settings = {**variables, **home, "STREAMLIT_SERVER_PORT": str(port), "STX_DATA_DIR": str(tmp_path / "data")}
+    server = serve("", command=command, env=settings, port=port)
+    server.wait_for("/health/ready", lambda answer: answer.status == 200)
+    assert (tmp_path / "data/demo.db").exists()
+    assert server.stop() == 0
+    assert [line for line in server.lines if line.get("level") == "ERROR"] == []
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(
     not (in_ci() or os.environ.get("STX_SOAK")), reason="installs 70 packages: in CI and by `make soak` alone"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.deploy.support import (
 )
 from tests.support.backends import free_port
 from tests.support.server import Server, Start
+from tests.support.stack import built
 
 #: spec.md, "Kubernetes probes".
 SPECIFIED = yaml.safe_load("""
@@ -220,18 +222,43 @@ def test_the_collectors_run_the_repositorys_files(kind: str, name: str, maps: di
     assert int(given["COLLECTOR_MEMORY_MIB"]) * 2**20 < quantity(given["GOMEMLIMIT"].removesuffix("B")) * 1.2 < limit
 
 
+@pytest.mark.parametrize(("kind", "name"), [("DaemonSet", "collector-agent"), ("StatefulSet", "collector-gateway")])
+def test_the_real_collector_accepts_them(kind: str, name: str, tmp_path: Path) -> None:
+    """`otelcol validate` with the ConfigMaps' files and a pod's variables; a variable that makes no sense is refused."""
+    found = manifests("base")
+    (container,) = find(found, kind, name)["spec"]["template"]["spec"]["containers"]
+    files = {each["metadata"]["name"]: each["data"] for each in found if each["kind"] == "ConfigMap"}
+    for data in files.values():
+        for file, text in data.items():
+            (tmp_path / file).write_text(text)
+    arguments = [f"--config={tmp_path / each.rpartition('/')[2]}" for each in container["args"]]
+    environ = {
+        key: value.replace("$(POD_IP)", "10.0.0.7")
+        for key, value in variables(container).items()
+        if isinstance(value, str)
+    }
+    for each in container.get("envFrom", ()):
+        environ |= find(found, "ConfigMap", each["configMapRef"]["name"].rpartition("-")[0])["data"]
+    environ["COLLECTOR_QUEUE_DIR"] = str(tmp_path)
+    command = [built("otelcol", "otelcol"), "validate", *arguments]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    wrong = {**environ, "COLLECTOR_MEMORY_MIB": "plenty"}
+    assert subprocess.run(command, env=wrong, capture_output=True, check=False).returncode != 0
+
+
 def test_telemetry_finds_its_way() -> None:
     """The application speaks to its node's agent, the agent to the gateway: Services and policies are there for it."""
     found = manifests("base")
     (container,) = find(found, "Deployment", "streamlit")["spec"]["template"]["spec"]["containers"]
     (agent,) = find(found, "DaemonSet", "collector-agent")["spec"]["template"]["spec"]["containers"]
     for url, name, scheme in (
-        (variables(container)["OTEL_EXPORTER_OTLP_ENDPOINT"], "collector-agent", "http"),
-        (variables(agent)["COLLECTOR_GATEWAY_ENDPOINT"], "collector-gateway", "https"),
+        (variables(container)["OTEL_EXPORTER_OTLP_ENDPOINT"], "collector-agent", "http://"),
+        (variables(agent)["COLLECTOR_GATEWAY_ENDPOINT"], "collector-gateway", ""),
     ):
         service = find(found, "Service", name)
         port = int(url.rpartition(":")[2])
-        assert url == f"{scheme}://{name}.{service['metadata']['namespace']}.svc:{port}"
+        assert url == f"{scheme}{name}.{service['metadata']['namespace']}.svc:{port}"
         assert port in {each["port"] for each in service["spec"]["ports"]}
         policy = find(found, "NetworkPolicy", name)
         assert port in {each["port"] for rule in policy["spec"]["ingress"] for each in rule["ports"]}
