@@ -43,6 +43,7 @@ from streamlit_extension.settings import Settings
 from streamlit_extension.streamlit_options import prefixes_below_base
 from streamlit_extension.telemetry import RunningTelemetry, start_telemetry
 from streamlit_extension.utils.graceful_shutdown import GracefulShutdownHandler, ShutdownPhase
+from streamlit_extension.viewer.wiring import page_for, serve_page
 
 _logger = logging.getLogger("streamlit_extension.app")
 
@@ -109,7 +110,8 @@ class ObservableApp:
             scraper=process_export().scraper,
         )
         trusts, on_request = settings.trust_inbound_context, activity().on_request
-        self.gate = Gate(HttpTelemetry(inner, trust_inbound_context=trusts, on_request=on_request), routes)
+        self.page = page_for(settings, routes.entitlement)
+        self.gate = Gate(HttpTelemetry(inner, trust_inbound_context=trusts, on_request=on_request), routes, self.page)
         self._handle_health = routes.handle
         self.service.set_liveness(self._liveness_problem)
         watch_libraries()
@@ -192,6 +194,7 @@ class ObservableApp:
         self._start_signals(stack)
         alerts = start_alerts(stack, settings, data_dir, read, self.service)
         self.shutdown.add_step(ShutdownPhase.CLEANUP_RESOURCES, alerts.stop_by)
+        serve_page(stack, self.page, settings, data_dir, self.service, alerts)
         await self._start_management(stack)
         self._start_beats(stack, data_dir, logs, alerts)
         self.service.start()
@@ -232,7 +235,8 @@ class ObservableApp:
     def _prepare_paths(self) -> None:
         """Answer below `server.baseUrlPath` too, which is known only once Streamlit has read its configuration."""
         prefix = self.settings.path_prefix
-        self.gate.routes.set_prefixes(prefixes_below_base(prefix))
+        for each in (self.gate.routes, self.page):
+            each.set_prefixes(prefixes_below_base(prefix))
         script = getattr(self._inner, "_resolved_script_path", None) or getattr(self._inner, "_script_path", None)
         for line in page_path_collisions(script, prefix) if script else ():
             _logger.warning(line, extra={"event": "app.page_hidden"})
@@ -274,7 +278,8 @@ class ObservableApp:
         sock = self._management_socket
         own = listeners.Listeners(lambda: listeners.addresses_of([sock]))
         entitlement = Entitlement(self._current_token, own.on_loopback, Audience(self.settings.health_details))
-        self._management = ManagementServer(self.gate.routes.for_port(entitlement), sock)
+        routes, page = self.gate.routes.for_port(entitlement), self.page.for_port(entitlement)
+        self._management = ManagementServer(routes, page, sock)
         self._management.start()
         stack.push_async_callback(self._management.stop)
 

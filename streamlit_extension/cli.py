@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "doctor": ("streamlit_extension.cli_doctor:doctor", "Say what would not work here, and what to do about it."),
     "logs": ("streamlit_extension.cli_logs:logs", "Search and follow the log records that are kept."),
     "traces": ("streamlit_extension.cli_traces:traces", "List the newest runs, or draw one as a tree."),
+    "link": ("streamlit_extension.cli_link:link", "Print a link that opens the telemetry page once."),
     "alerts": ("streamlit_extension.cli_alerts:alerts", "Send test messages to whom alerts go, and silence alerts."),
     "rules": ("streamlit_extension.cli_rules:rules", "Write the alerts as rules for Prometheus."),
     "maintenance": ("streamlit_extension.cli_control:maintenance", "Take running processes out of service, and back."),

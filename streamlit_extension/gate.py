@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from streamlit_extension.endpoints.health import HealthRoutes, Message, Next, Receive, Scope, Send
 
@@ -15,6 +16,13 @@ SERVICE_RESTART = 1012
 #: How long after the last browser was told the application hears of it, in seconds: whoever waits for the telling is
 #: answered first.
 RELEASE_S = 0.01
+
+
+class Page(Protocol):
+    """A page of ours beside the application."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Answer an `http` scope if it is for this page; says whether it was."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,12 +48,14 @@ class Gate:
     Arguments:
         inner: the application behind the probes.
         routes: answers the health paths, before any router or middleware.
+        page: answers the telemetry page's paths after them; the stop doesn't wait for it.
 
     All methods belong to the event loop's thread.
     """
 
     inner: Next
     routes: HealthRoutes
+    page: Page | None = None
     #: Every answer says `Connection: close`, so that keep-alive clients go elsewhere.
     closing: bool = False
     #: No new session, and what a browser asks for starts no run.
@@ -66,10 +76,13 @@ class Gate:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand one request on, and know of it while it lasts."""
+        answering = _saying_close(send, lambda: self.closing)
+        if self.page is not None and await self.page.handle(scope, receive, answering):
+            return
         key = id(scope)
         self._requests[key] = scope["path"]
         try:
-            await self.inner(scope, receive, _saying_close(send, lambda: self.closing))
+            await self.inner(scope, receive, answering)
         finally:
             del self._requests[key]
             if self._idle is not None and not self._requests:

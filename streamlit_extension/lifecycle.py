@@ -73,6 +73,7 @@ class ManagementServer:
     """A second port for operators, on the same event loop."""
 
     app: Any
+    page: Any
     sock: socket.socket
     _server: Any = None
     _task: asyncio.Task[None] | None = None
@@ -83,10 +84,14 @@ class ManagementServer:
 
         # `access_log=False` would silence the access log of every other server in the process.
         config = uvicorn.Config(
-            self.app, http=_protocol(), ws="none", log_config=None, lifespan="off", timeout_graceful_shutdown=1
+            self._answer, http=_protocol(), ws="none", log_config=None, lifespan="off", timeout_graceful_shutdown=1
         )
         self._server = uvicorn.Server(config)
         self._task = asyncio.get_running_loop().create_task(self._server._serve([self.sock]), name="stx-management")
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        if not await self.page.handle(scope, receive, send):
+            await self.app(scope, receive, send)
 
     async def stop(self) -> None:
         """Close the port."""

@@ -26,6 +26,7 @@ from streamlit_extension.launchers import import_launcher, launcher_app_name
 from streamlit_extension.logs.wiring import log_as_set
 from streamlit_extension.settings import Settings
 from streamlit_extension.streamlit_options import RunError, application_socket, option
+from streamlit_extension.viewer.wiring import new_link
 
 if TYPE_CHECKING:
     from streamlit_extension.endpoints.health import Next
@@ -275,9 +276,11 @@ def _print_where_to_look(app: ObservableApp, name: tuple[Any, ...]) -> None:
     print(
         f"\n  Application  {root}/{base}"
         f"\n  Health       {root}{prefix}/health   (also /ready, /live, /startup)"
-        f"\n  Details      {details}{prefix}/health/detailed\n",
+        f"\n  Details      {details}{prefix}/health/detailed",
         flush=True,
     )
+    link = new_link(app.settings, details)
+    print(f"  Telemetry    {link}   (opens once, within ten minutes)\n" if link else "", flush=True)
     if not option("server.headless"):
         from streamlit import cli_util
 

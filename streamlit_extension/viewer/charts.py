@@ -37,12 +37,12 @@ class Dot:
 
 def bounds(curves: Sequence[Curve], dots: Sequence[Dot] = ()) -> tuple[float, float]:
     """The vertical range: from 0 (or the least, below it) to a round number above the greatest."""
-    values = [value for curve in curves for _, value in curve.points if _good(value)]
-    values += [dot.value for dot in dots if _good(dot.value)]
+    values = [value for curve in curves for value in _values(curve)]
+    values += [dot.value for dot in dots if math.isfinite(dot.value)]
     low, high = min([0.0, *values]), max([0.0, *values])
     if high <= low:
         return low, low + 1.0
-    return (-_round_up(-low) if low < 0 else 0.0), (_round_up(high) if high > 0 else 0.0)
+    return (-_round_up(-low) if low < 0 else 0.0), (_round_up(1.04 * high) if high > 0 else 0.0)
 
 
 def _round_up(value: float) -> float:
@@ -53,8 +53,12 @@ def _round_up(value: float) -> float:
     return value
 
 
-def _good(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _measured(curve: Curve) -> list[tuple[int, float]]:
+    return [(at, value) for at, value in curve.points if value is not None and math.isfinite(value)]
+
+
+def _values(curve: Curve) -> list[float]:
+    return [value for _, value in _measured(curve)]
 
 
 def chart(
@@ -81,7 +85,8 @@ def chart(
 
     paths = Markup("").join(_paths(number, curve, x, y) for number, curve in enumerate(shown))
     grid = Markup("").join(
-        Markup('<line class="grid" x1="0" x2="100%" y1="{0}%" y2="{0}%"/>').format(each) for each in (0, 25, 50, 75, 100)
+        Markup('<line class="grid" x1="0" x2="100%" y1="{0}%" y2="{0}%"/>').format(each)
+        for each in (0, 25, 50, 75, 100)
     )
     links = Markup("").join(
         Markup('<a href="{}"><title>{}</title><circle class="dot" cx="{}%" cy="{}%" r="4"/></a>').format(
@@ -90,7 +95,7 @@ def chart(
         for dot in inside
     )
     data = [
-        {"name": curve.name, "points": [[p[0] // 1_000_000, p[1], form(p[1])] for p in curve.points if _is(p[1])]}
+        {"name": curve.name, "points": [[at // 1_000_000, value, form(value)] for at, value in _measured(curve)]}
         for curve in shown
     ]
     label = f"{title}: " + (", ".join(_summary(curve, form) for curve in shown if curve.points) or "no data")
@@ -119,10 +124,6 @@ def chart(
     )
 
 
-def _is(value: float | None) -> bool:
-    return _good(value)
-
-
 def _clock(at_ns: int) -> Markup:
     from streamlit_extension.viewer.text import moment
 
@@ -134,9 +135,7 @@ def _clock(at_ns: int) -> Markup:
     )
 
 
-def _paths(
-    number: int, curve: Curve, x: Callable[[int], float], y: Callable[[float], float]
-) -> Markup:
+def _paths(number: int, curve: Curve, x: Callable[[int], float], y: Callable[[float], float]) -> Markup:
     found = []
     base = round(_HEIGHT * min(1.0, max(0.0, y(0.0))), 2)
     for stretch in _stretches(curve.points):
@@ -164,7 +163,7 @@ def _stretches(points: Sequence[tuple[int, float | None]]) -> list[list[tuple[in
 
 
 def _summary(curve: Curve, form: Callable[[float], str]) -> str:
-    values = [value for _, value in curve.points if value is not None and math.isfinite(value)]
+    values = _values(curve)
     if not values:
         return f"{curve.name} no data"
     return f"{curve.name} last {form(values[-1])}, least {form(min(values))}, most {form(max(values))}"

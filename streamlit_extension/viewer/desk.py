@@ -154,7 +154,7 @@ class Desk:
                 "notice.html",
                 title="The embedded store is off",
                 said="Telemetry goes to a collector, so there is nothing to show here. Health and alerts still are.",
-                help="To keep telemetry here as well, set store = \"on\" (STX_STORE=on) and start again.",
+                help='To keep telemetry here as well, set store = "on" (STX_STORE=on) and start again.',
                 kind="empty",
             )
         except NotFound as error:
@@ -197,9 +197,7 @@ class Desk:
         to = ask.base + quote(ask.path) + (f"?{words}" if words else "")
         return self._room(ask).page("again.html", to=to)
 
-    def _bare(
-        self, ask: Ask, status: int, title: str, said: str, hint: str, *headers: tuple[bytes, bytes]
-    ) -> Answer:
+    def _bare(self, ask: Ask, status: int, title: str, said: str, hint: str, *headers: tuple[bytes, bytes]) -> Answer:
         made = self._room(ask).page("bare.html", status=status, title=title, said=said, help=hint)
         return Answer(made.status, made.body, made.content_type, headers)
 

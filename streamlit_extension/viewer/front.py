@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
+from streamlit_extension.endpoints.entitlement import Entitlement
 from streamlit_extension.viewer.access import Access, Caller, by_tls, from_elsewhere, header
 from streamlit_extension.viewer.links import ENTER, LinkBox
 from streamlit_extension.viewer.threads import Busy, Threads
 
 if TYPE_CHECKING:
-    from streamlit_extension.viewer.desk import Answer, Desk
+    from streamlit_extension.viewer.answers import Answer
+    from streamlit_extension.viewer.desk import Desk
     from streamlit_extension.viewer.sources import Sources
 
 Scope = MutableMapping[str, Any]
@@ -73,27 +76,27 @@ class Ask:
 
 
 class Behind:
-    """What all ports share: the threads, and the desk that answers, made at the first question.
-
-    Arguments:
-        links: single-use links.
-    """
+    """What all ports share: the threads, and the desk that answers, made at the first question."""
 
     def __init__(self) -> None:
         self.links = LinkBox(None)
         self._threads = Threads()
+        self._lock = threading.Lock()
+        self._find: Callable[[], Sources] | None = None
         self._sources: Sources | None = None
         self._desk: Desk | None = None
 
-    def serve(self, sources: Sources, links: LinkBox) -> None:
-        """Answer from these sources from now on."""
+    def serve(self, sources: Callable[[], Sources], links: LinkBox) -> None:
+        """Answer from these sources from now on; they are asked for at the first question."""
         self.links = links
-        self._sources, self._desk = sources, None
+        with self._lock:
+            self._find, self._desk = sources, None
 
     def close(self) -> None:
         """End the threads that wait, and close what is read."""
         self._threads.close()
-        sources, self._sources, self._desk = self._sources, None, None
+        with self._lock:
+            sources, self._sources, self._desk, self._find = self._sources, None, None, None
         if sources is not None:
             sources.close()
 
@@ -104,35 +107,44 @@ class Behind:
     def desk(self) -> Desk:
         """The desk; only on one of the threads, because making it reads files."""
         found = self._desk
-        if found is None:
-            from streamlit_extension.viewer.desk import Desk
-            from streamlit_extension.viewer.sources import Sources
+        if found is not None:
+            return found
+        from streamlit_extension.viewer.desk import Desk
+        from streamlit_extension.viewer.sources import Sources
 
-            found = self._desk = Desk(self._sources or Sources())
-        return found
+        with self._lock:
+            if self._desk is None:
+                self._sources = Sources() if self._find is None else self._find()
+                self._desk = Desk(self._sources)
+            return self._desk
 
 
 class TelemetryPage:
     """ASGI: answers the paths of the telemetry page on one port.
 
     Arguments:
-        access: decides who may see it.
+        entitlement: decides with viewer sessions who may see it.
         prefixes: path prefixes below which it is answered.
         here: whether this port answers; False once a management port does (404 here).
         behind: what it shares with other ports.
     """
 
     def __init__(
-        self, access: Access, prefixes: tuple[str, ...] = ("",), *, here: bool = True, behind: Behind | None = None
+        self,
+        entitlement: Entitlement,
+        prefixes: tuple[str, ...] = ("",),
+        *,
+        here: bool = True,
+        behind: Behind | None = None,
     ) -> None:
-        self._access = access
+        self._access = Access(entitlement, entitlement.token)
         self._here = here
         self.behind = behind or Behind()
         self.set_prefixes(prefixes)
 
-    def for_port(self, access: Access) -> TelemetryPage:
+    def for_port(self, entitlement: Entitlement) -> TelemetryPage:
         """The same page for a port that has an entitlement of its own."""
-        return TelemetryPage(access, self._prefixes, behind=self.behind)
+        return TelemetryPage(entitlement, self._prefixes, behind=self.behind)
 
     def set_prefixes(self, prefixes: tuple[str, ...]) -> None:
         """Answer below these prefixes from now on."""
@@ -235,7 +247,7 @@ class TelemetryPage:
         if error is None:
             return future.result()
         fields = {"event": "viewer.failed", "error_type": type(error).__name__}
-        _logger.error("the telemetry page failed: %s", type(error).__name__, extra=fields)
+        _logger.error("the telemetry page failed: %s", type(error).__name__, extra=fields, exc_info=error)
         return _plain(500, "the page could not be made; the log tells why")
 
 
@@ -252,7 +264,7 @@ async def _body(receive: Receive) -> bytes | None:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if len(body) > MOST_FORM_BYTES:
             return None
         if not message.get("more_body", False):

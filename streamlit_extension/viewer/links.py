@@ -72,7 +72,7 @@ class LinkBox:
                 until = self._in_memory.pop(digest, 0.0)
             return self._wall() < until
         try:
-            found = [name for name in os.listdir(self._folder) if secrets.compare_digest(name[:64], digest)]
+            found = [name for name in _names(self._folder) if secrets.compare_digest(name[:64], digest)]
             for name in found:
                 (self._folder / name).unlink()  # fails for all but the first
         except OSError:
@@ -81,7 +81,7 @@ class LinkBox:
         return any(now < _until(name) <= now + LIFETIME_S + 1 for name in found)
 
     def _prune(self, folder: Path) -> None:
-        names = sorted((name for name in os.listdir(folder) if name != ADDRESS_FILE), key=_until)
+        names = sorted((name for name in _names(folder) if name != ADDRESS_FILE), key=_until)
         old = [name for name in names if _until(name) <= self._wall()]
         extra = names[len(old) : max(len(old), len(names) - _MOST_CODES + 1)]
         for name in (*old, *extra):
@@ -121,6 +121,10 @@ class LinkBox:
 def link_of(page_url: str, code: str) -> str:
     """The address that opens the page at `page_url` (which ends in a slash) once."""
     return f"{page_url}{ENTER}?code={code}"
+
+
+def _names(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
 
 
 def _hash(code: str) -> str:

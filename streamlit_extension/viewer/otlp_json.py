@@ -1,4 +1,4 @@
-"""A trace as an OTLP JSON request (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding). Pure functions."""
+"""A trace as an OTLP JSON request (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding)."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def with_unit(value: float | None, unit: str) -> str:
     return f"{number(value)} {one_line(said, 40)}".rstrip()
 
 
-def moment(ns: int | float | None) -> datetime | None:
+def moment(ns: float | None) -> datetime | None:
     """A time in ns since the epoch as a moment in UTC; None for one that no calendar has."""
     if not ns or not math.isfinite(ns):
         return None

@@ -293,9 +293,7 @@ def lay_out(
     return Waterfall(tuple(rows), window, len(tree.bars), len(tree.bars) - shown)
 
 
-def _shapes(
-    tree: Tree, childless: set[str], alone: set[str], opened: set[str], limit: int
-) -> tuple[list[_Shape], int]:
+def _shapes(tree: Tree, childless: set[str], alone: set[str], opened: set[str], limit: int) -> tuple[list[_Shape], int]:
     shapes: list[_Shape] = []
     shown = 0
     todo = [_Todo(group, 0) for group in reversed(collapse(tree.roots, childless, alone))]
@@ -330,8 +328,9 @@ def _row(
     if shape.members:
         first, last = min(each.start_ns for each in shape.members), max(each.end_ns for each in shape.members)
         step = max(1, len(shape.members) // MOST_MARKS)
-        mark, marks = _mark(first, last, window), tuple(
-            _mark(each.start_ns, each.end_ns, window) for each in shape.members[::step][:MOST_MARKS]
+        mark, marks = (
+            _mark(first, last, window),
+            tuple(_mark(each.start_ns, each.end_ns, window) for each in shape.members[::step][:MOST_MARKS]),
         )
         segments = [each for member in shape.members for each in stretches.get(member.span_id, ())][:MOST_MARKS]
     else:

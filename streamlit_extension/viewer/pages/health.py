@@ -99,7 +99,7 @@ def component_rows(room: Room) -> list[ComponentRow]:
         return []
     snapshot = service.snapshot
     changes = _changes(room)
-    told = detailed(snapshot, time.monotonic(), datetime.now(UTC)).response.body.get("components", {})
+    told = detailed(snapshot, time.monotonic(), datetime.now(UTC), entitled=True).response.body.get("components", {})
     rows = [_component(name, entry, told, changes.get(name, ())) for name, entry in snapshot.checks.items()]
     order = {"down": 0, "stale": 1, "impaired": 2, "good": 3, "uncounted": 4}
     return sorted(rows, key=lambda row: (order.get(_verdict(snapshot, row.name), 5), row.name))

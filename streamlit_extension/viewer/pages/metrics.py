@@ -123,9 +123,7 @@ def show_all(room: Room) -> Answer:
     """Every instrument, charted."""
     chosen, words = room.range, room.ask.get("q").lower().split()
     instruments = room.reader.instruments()
-    fitting = [
-        each for each in instruments if all(word in f"{each.name} {each.description}".lower() for word in words)
-    ]
+    fitting = [each for each in instruments if all(word in f"{each.name} {each.description}".lower() for word in words)]
     deadline_s = time.monotonic() + BUDGET_S
     groups: dict[str, list[Card]] = {}
     order = {name: number for number, (_, name) in enumerate(reversed(GROUPS))}

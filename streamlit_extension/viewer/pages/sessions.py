@@ -21,7 +21,7 @@ def show_all(room: Room) -> Answer:
 class Moment:
     """A run on the timeline.
 
-    `share` is its duration beside the longest's, 0 to 1; `pause_s` lies between the end of the run before and its start.
+    `share` is its duration beside the longest's, 0 to 1; `pause_s` lies between the run before and its start.
     """
 
     run: RunRow
