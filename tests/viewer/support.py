@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from otel.ledger import Ledger
 from otel.store.reader import StoreReader
 from otel.store.store import Store
 from streamlit_extension.alerts.manager import AlertManager
@@ -84,7 +85,7 @@ def desktop(tmp_path: Path) -> Iterator[Open]:
             name="shop",
         )
         page.behind.serve(lambda: sources, links)
-        made = Desktop(page, tmp_path, Store(folder, None), service, alerts, links)
+        made = Desktop(page, tmp_path, Store(folder, Ledger(), accounts_for=frozenset()), service, alerts, links)
         opened.append(made)
         return made
 

@@ -88,7 +88,7 @@ def test_the_path_goes_through_what_was_waited_for() -> None:
 
 
 def test_repeats_become_one_row_and_open_again() -> None:
-    """ "42 × SELECT": alike siblings without children are one row, unless they failed or are asked for."""
+    """Alike siblings without children are one row ("42 × SELECT"), unless they failed or are asked for."""
     many = [bar(f"s{number}", "r", number, number + 1, name="SELECT", group="q") for number in range(42)]
     failed = bar("f", "r", 50, 51, name="SELECT", group="q", failed=True)
     tree = build_tree([bar("r", end=100), *many, failed])
