@@ -7,7 +7,7 @@ disagree, a chain of ten thousand. Nothing here recurses, and every span is show
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 #: So many alike siblings without children are shown as one row ("42 × SELECT").
@@ -187,7 +187,7 @@ class Row:
     """One line of the waterfall.
 
     `members` are the bars that a repeated row stands for (none for a span's own row). `opens` says that rows below
-    follow; `closes` how many levels end with this one. `outside` says that the bar lies outside the picture.
+    follow. `outside` says that the bar lies outside the picture.
     """
 
     bar: Bar
@@ -199,7 +199,6 @@ class Row:
     below: int = 0
     opens: bool = False
     outside: bool = False
-    closes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,19 +243,12 @@ def collapse(siblings: Sequence[Bar], childless: Collection[str], alone: Collect
 
 @dataclass(slots=True)
 class _Shape:
-    """A row before it is known how many levels end with it."""
+    """A row before it is known whether others follow below it."""
 
     bar: Bar
     depth: int
     members: tuple[Bar, ...] = ()
     opens: bool = False
-
-
-@dataclass(slots=True)
-class _Todo:
-    group: Group
-    depth: int
-    member: bool = field(default=False)
 
 
 def lay_out(
@@ -288,30 +280,29 @@ def lay_out(
     for number, shape in enumerate(shapes):
         following = shapes[number + 1].depth if number + 1 < len(shapes) else 0
         opens = shape.opens and following > shape.depth
-        closes = shape.depth - following if following < shape.depth else 0
-        rows.append(_row(shape, tree, window, stretches, opens=opens, closes=max(0, closes)))
+        rows.append(_row(shape, tree, window, stretches, opens=opens))
     return Waterfall(tuple(rows), window, len(tree.bars), len(tree.bars) - shown)
 
 
 def _shapes(tree: Tree, childless: set[str], alone: set[str], opened: set[str], limit: int) -> tuple[list[_Shape], int]:
     shapes: list[_Shape] = []
     shown = 0
-    todo = [_Todo(group, 0) for group in reversed(collapse(tree.roots, childless, alone))]
+    todo = [(each, 0) for each in reversed(collapse(tree.roots, childless, alone))]
     while todo and len(shapes) < limit:
-        item = todo.pop()
-        bars, depth = item.group.bars, item.depth
+        group, depth = todo.pop()
+        bars = group.bars
         if len(bars) > 1:
-            is_open = item.group.key in opened
+            is_open = group.key in opened
             shapes.append(_Shape(bars[0], depth, bars, opens=is_open))
             if is_open:
-                todo += [_Todo(Group((bar,)), depth + 1, member=True) for bar in reversed(bars)]
+                todo += [(Group((bar,)), depth + 1) for bar in reversed(bars)]
             else:
                 shown += len(bars)
             continue
         below = tree.children.get(bars[0].span_id, ())
         shapes.append(_Shape(bars[0], depth, opens=bool(below)))
         shown += 1
-        todo += [_Todo(group, depth + 1) for group in reversed(collapse(below, childless, alone))]
+        todo += [(each, depth + 1) for each in reversed(collapse(below, childless, alone))]
     return shapes, shown
 
 
@@ -322,7 +313,6 @@ def _row(
     stretches: Mapping[str, Sequence[Segment]],
     *,
     opens: bool,
-    closes: int,
 ) -> Row:
     bar = shape.bar
     if shape.members:
@@ -351,7 +341,6 @@ def _row(
         below=len(tree.children.get(bar.span_id, ())) if not shape.members else len(shape.members),
         opens=opens,
         outside=last < window.start_ns or first > window.end_ns,
-        closes=closes,
     )
 
 

@@ -353,7 +353,6 @@ async def test_a_run_of_ten_thousand_spans_in_circles(desktop: Open) -> None:
         assert page.status_code == 200
         assert "of 10,000 spans are not shown" in page.text
         assert len(page.content) < 1_500_000
-        assert page.text.count("<details open>") == page.text.count("</details>")
         whole = await client.get(f"/telemetry/traces/{trace:032x}?all=1")
         assert "are not shown" not in whole.text
 

@@ -57,11 +57,10 @@ def test_every_span_is_reached_exactly_once(bars: list[Bar]) -> None:
     drawn = lay_out(tree, path=critical_path(tree, tree.main))
     assert sorted(shown(drawn.rows)) == sorted({each.span_id for each in bars})
     assert drawn.hidden == 0
-    assert sum(row.closes for row in drawn.rows) == sum(row.opens for row in drawn.rows)
-    level = 0
-    for row in drawn.rows:
-        assert row.depth == level
-        level += row.opens - row.closes
+    following = [row.depth for row in drawn.rows[1:]] + [0]
+    for row, next_depth in zip(drawn.rows, following, strict=False):
+        assert next_depth <= row.depth + 1
+        assert row.opens == (next_depth > row.depth)
         assert 0 <= row.mark.left <= 100
         assert 0 <= row.mark.width <= 100
 
@@ -109,7 +108,7 @@ def test_ten_thousand_levels_and_ten_thousand_children_are_no_matter() -> None:
     drawn = lay_out(chain, path=critical_path(chain, chain.main), limit=300)
     assert len(drawn.rows) == 300
     assert drawn.hidden == 9_700
-    assert sum(row.closes for row in drawn.rows) == sum(row.opens for row in drawn.rows) == 299
+    assert sum(row.opens for row in drawn.rows) == 299
     crowd = build_tree([bar("r", end=10**6), *(bar(f"c{n}", "r", n, n + 5, name=f"n{n}") for n in range(10_000))])
     assert len(lay_out(crowd, limit=20_000).rows) == 10_001
     assert sum(time_on_path(critical_path(crowd, crowd.main)).values()) == 10**6

@@ -226,10 +226,23 @@
     swap(fall.dataset.zoom.replace("ZOOM", zoom), true);
   });
 
-  // A click on a name opens it; only the arrow before it folds.
+  // -- folding what is below a span -------------------------------------------------------------------------------------
+
   document.addEventListener("click", (event) => {
-    const summary = event.target.closest("summary.fall");
-    if (summary && !event.target.closest("a, .name")) event.preventDefault();
+    const button = event.target.closest("button.fold");
+    if (!button) return;
+    const open = button.getAttribute("aria-expanded") !== "true";
+    button.setAttribute("aria-expanded", String(open));
+    const row = button.closest(".fall");
+    const depth = Number(row.dataset.depth);
+    let folded = Infinity; // rows below one that is folded itself stay hidden
+    for (let next = row.nextElementSibling; next && Number(next.dataset.depth) > depth; next = next.nextElementSibling) {
+      const at = Number(next.dataset.depth);
+      if (at <= folded) folded = Infinity;
+      next.hidden = !open || at > folded;
+      const own = next.querySelector("button.fold");
+      if (folded === Infinity && own && own.getAttribute("aria-expanded") === "false") folded = at;
+    }
   });
 
   writeTimes(document);
