@@ -132,13 +132,13 @@ def test_by_keyboard_alone(serve: Start, browser: Any, tmp_path: Path) -> None:
     first = page.url
     page.keyboard.press("j")
     page.keyboard.press("Enter")
-    page.wait_for_function("location.search.includes('span=')")
+    page.wait_for_url(lambda url: "span=" in url)
     page.locator("#detail .facts").wait_for()
     assert page.evaluate("document.activeElement.id") == "detail"
     page.keyboard.press("Escape")
-    page.wait_for_function("!location.search.includes('span=')")
+    page.wait_for_url(lambda url: "span=" not in url)
     page.go_back()
-    page.wait_for_function("location.search.includes('span=')")
+    page.wait_for_url(lambda url: "span=" in url)
     page.keyboard.press("[")
     page.wait_for_url(lambda url: url.split("?")[0] != first.split("?")[0] and "/traces/" in url)
     page.keyboard.press("/")

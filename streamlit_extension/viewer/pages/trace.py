@@ -59,6 +59,7 @@ def show(room: Room, trace_id: str) -> Answer:
     logs = room.reader.logs(LogQuery(trace_id=trace_id), limit=limit, newest_first=False)
     before, after = (None, None) if trace.run is None else room.reader.neighbours(trace.run)
     own = waterfall.time_on_path(path)
+    told = "" if trace.run is None else text.one_line(trace.run.error_message, 400)
     return room.page(
         "trace.html",
         title=text.one_line(trace.run.name if trace.run else trace.spans[0].name, 80),
@@ -74,7 +75,8 @@ def show(room: Room, trace_id: str) -> Answer:
         zoom_on=_shares(whole, selected),
         selected=selected,
         detail=None if selected is None else detail_of(selected, trace, show_all=everything),
-        failures=failures(trace.spans)[:5],
+        failures=failures(trace.spans, told)[:5],
+        told=told,
         repeats=repeats(trace.spans)[:5],
         logs=logs,
         logs_of=_by_span(logs.items),
