@@ -84,7 +84,13 @@ class ManagementServer:
 
         # `access_log=False` would silence the access log of every other server in the process.
         config = uvicorn.Config(
-            self._answer, http=_protocol(), ws="none", log_config=None, lifespan="off", timeout_graceful_shutdown=1
+            self._answer,
+            http=_protocol(),
+            ws="none",
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+            interface="asgi3",
         )
         self._server = uvicorn.Server(config)
         self._task = asyncio.get_running_loop().create_task(self._server._serve([self.sock]), name="stx-management")

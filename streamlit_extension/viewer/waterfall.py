@@ -196,7 +196,6 @@ class Row:
     critical: tuple[Mark, ...] = ()
     members: tuple[Bar, ...] = ()
     marks: tuple[Mark, ...] = ()
-    below: int = 0
     opens: bool = False
     outside: bool = False
 
@@ -280,7 +279,7 @@ def lay_out(
     for number, shape in enumerate(shapes):
         following = shapes[number + 1].depth if number + 1 < len(shapes) else 0
         opens = shape.opens and following > shape.depth
-        rows.append(_row(shape, tree, window, stretches, opens=opens))
+        rows.append(_row(shape, window, stretches, opens=opens))
     return Waterfall(tuple(rows), window, len(tree.bars), len(tree.bars) - shown)
 
 
@@ -306,39 +305,23 @@ def _shapes(tree: Tree, childless: set[str], alone: set[str], opened: set[str], 
     return shapes, shown
 
 
-def _row(
-    shape: _Shape,
-    tree: Tree,
-    window: Window,
-    stretches: Mapping[str, Sequence[Segment]],
-    *,
-    opens: bool,
-) -> Row:
-    bar = shape.bar
-    if shape.members:
-        first, last = min(each.start_ns for each in shape.members), max(each.end_ns for each in shape.members)
-        step = max(1, len(shape.members) // MOST_MARKS)
-        mark, marks = (
-            _mark(first, last, window),
-            tuple(_mark(each.start_ns, each.end_ns, window) for each in shape.members[::step][:MOST_MARKS]),
-        )
-        segments = [each for member in shape.members for each in stretches.get(member.span_id, ())][:MOST_MARKS]
-    else:
-        first, last = bar.start_ns, bar.end_ns
-        mark, marks = _mark(first, last, window), ()
-        segments = list(stretches.get(bar.span_id, ()))[:MOST_MARKS]
+def _row(shape: _Shape, window: Window, stretches: Mapping[str, Sequence[Segment]], *, opens: bool) -> Row:
+    bars = shape.members or (shape.bar,)
+    first, last = min(each.start_ns for each in bars), max(each.end_ns for each in bars)
+    step = max(1, len(shape.members) // MOST_MARKS)
+    critical = [
+        each
+        for bar in bars
+        for each in stretches.get(bar.span_id, ())
+        if each.end_ns > window.start_ns and each.start_ns < window.end_ns
+    ]
     return Row(
-        bar=bar,
+        bar=shape.bar,
         depth=shape.depth,
-        mark=mark,
-        critical=tuple(
-            _mark(each.start_ns, each.end_ns, window)
-            for each in segments
-            if each.end_ns > window.start_ns and each.start_ns < window.end_ns
-        ),
+        mark=_mark(first, last, window),
+        critical=tuple(_mark(each.start_ns, each.end_ns, window) for each in critical[:MOST_MARKS]),
         members=shape.members,
-        marks=marks,
-        below=len(tree.children.get(bar.span_id, ())) if not shape.members else len(shape.members),
+        marks=tuple(_mark(each.start_ns, each.end_ns, window) for each in shape.members[::step][:MOST_MARKS]),
         opens=opens,
         outside=last < window.start_ns or first > window.end_ns,
     )
@@ -351,5 +334,5 @@ def _mark(start_ns: int, end_ns: int, window: Window) -> Mark:
 
 def ticks(window: Window, count: int = 5) -> tuple[tuple[float, float], ...]:
     """Where the axis is labelled: per cent of the width, and seconds since the window's start."""
-    length_s = window.length_ns / 1e9
-    return tuple((round(100 * number / count, 3), length_s * number / count) for number in range(count + 1))
+    step_s = window.length_ns / 1e9 / count
+    return tuple((round(100 * number / count, 3), step_s * number) for number in range(count + 1))
