@@ -1,4 +1,4 @@
-"""Takes the README's pictures of the telemetry page from the sample in use: `python scripts/screenshots_viewer.py [FOLDER]`."""
+"""Takes the pictures of the telemetry page from the sample in use: `python scripts/screenshots_viewer.py [FOLDER]`."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ async def test_a_session_can_not_be_made_up(desktop: Open, monkeypatch: pytest.M
         ]
         for each in wrong:
             client.cookies.clear()
-            answer = await client.get("/telemetry/", headers={"cookie": f"{name}={each}".encode("latin-1")})
+            answer = await client.get("/telemetry/", headers={b"cookie": f"{name}={each}".encode("latin-1")})
             assert answer.status_code == 401, each
         good = {"cookie": f"theme=dark; {name}={value}"}
         assert (await client.get("/telemetry/", headers=good)).status_code == 200

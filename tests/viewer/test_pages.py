@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -392,7 +393,7 @@ async def test_too_many_questions_are_put_off(desktop: Open) -> None:
 
     try:
         for event in started:
-            jobs.append(opened.page.behind.submit(lambda event=event: hang(event)))
+            jobs.append(opened.page.behind.submit(partial(hang, event)))
             assert await asyncio.to_thread(event.wait, 10)
         jobs += [opened.page.behind.submit(lambda: hang(threading.Event())) for _ in range(MOST_WAITING)]
         async with opened.client() as client:
