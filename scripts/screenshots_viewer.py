@@ -64,7 +64,10 @@ def open_first(page: Any, path: str) -> None:
     """Go from a list to what it is about."""
     rows = page.locator("main a.row")
     if path and rows.count():
-        rows.first.click()
+        counts = page.evaluate(
+            "[...document.querySelectorAll('tbody tr')].map(row => Number(row.cells[3].textContent))"
+        )
+        rows.nth(counts.index(max(counts)) if path == "sessions" else 0).click()
         page.locator("h2").first.wait_for()
         faults = page.locator("a.fault-link")
         if faults.count():

@@ -268,18 +268,18 @@ def _root_url(name: tuple[Any, ...]) -> str:
 
 
 def _print_where_to_look(app: ObservableApp, name: tuple[Any, ...]) -> None:
-    if option("logger.hideWelcomeMessage"):
-        return
     root, base = _root_url(name), _base_path()
     prefix, port = app.settings.path_prefix, app.settings.management_port
     details = root if port is None else f"http://{app.settings.management_address}:{port}"
+    link = new_link(app.settings, details)  # also when nothing is printed: `link` learns from it where the page is
+    if option("logger.hideWelcomeMessage"):
+        return
     print(
         f"\n  Application  {root}/{base}"
         f"\n  Health       {root}{prefix}/health   (also /ready, /live, /startup)"
         f"\n  Details      {details}{prefix}/health/detailed",
         flush=True,
     )
-    link = new_link(app.settings, details)
     print(f"  Telemetry    {link}   (opens once, within ten minutes)\n" if link else "", flush=True)
     if not option("server.headless"):
         from streamlit import cli_util
