@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from streamlit_extension.demo.client import StreamlitClient
 from streamlit_extension.settings import Settings
 from tests.support.backends import free_port
 from tests.support.server import Server, Start
@@ -48,6 +51,9 @@ def commands(first: str) -> Iterator[str]:
         for block in blocks(document, "sh"):
             yield from (line for line in block.text.splitlines() if line.split()[0] == first)
 
+
+#: Commands that need an application which has kept telemetry.
+KEPT = {"link", "logs", "traces"}
 
 #: Every program that the documents call; each has a test below that runs it.
 PROGRAMS = {"make", "pip", "streamlit-extension", "curl", "python", "uvicorn"}
@@ -244,7 +250,7 @@ def test_the_health_application_serves_alone(tmp_path: Path, serve: Start) -> No
 
 def test_each_other_command_does_what_it_says(example: Path) -> None:
     """Doctor finds no problem here, the others end with exit code 0, and maintenance says what was ordered."""
-    lines = [line for line in commands("streamlit-extension") if " run " not in line]
+    lines = [line for line in commands("streamlit-extension") if " run " not in line and line.split()[1] not in KEPT]
     assert len(lines) > 5
     said = {}
     for line in lines:
@@ -256,6 +262,30 @@ def test_each_other_command_does_what_it_says(example: Path) -> None:
         assert (done.returncode, done.stderr) == (1 if problems else 0, ""), (line, done.stdout)
         said[line] = done.stdout
     assert "database upgrade" in said["streamlit-extension maintenance status"]
+
+
+async def test_the_commands_of_kept_telemetry_answer(example: Path, serve: Start) -> None:
+    """While the smallest example runs, `link`, `logs` and `traces` answer as they stand, but for the trace's id."""
+    lines = [line for line in commands("streamlit-extension") if line.split()[1] in KEPT]
+    assert {line.split()[1] for line in lines} == KEPT
+    saved = "\nfrom streamlit_extension import StructuredLogger\nStructuredLogger().log_with_correlation('INFO', 'client saved')\n"
+    (example / "app.py").write_text(blocks(language="python")[0].text + saved)
+    command = [str(BIN / "streamlit-extension"), "run", "app.py"]
+    server = serve("", command=command, cwd=example, env={"STX_DATA_DIR": str(example / "data")})
+    async with StreamlitClient(server.url) as client:
+        await client.wait_finished(1)
+    found: dict[str, str] = {}
+    deadline = time.monotonic() + 30
+    while "client saved" not in found.get("logs", "") or "app" not in found.get("traces", ""):
+        assert time.monotonic() < deadline, found
+        for word in ("logs", "traces"):
+            found[word] = run(next(line for line in lines if line.split()[1] == word), example).stdout
+    runs = run("streamlit-extension traces --json", example).stdout.splitlines()
+    reference = json.loads(runs[0])["trace_id"][:8]
+    for line in lines:
+        done = run(line.replace("742e693e", reference), example)
+        assert done.returncode == 0, (line, done.stderr)
+    assert server.stop() == 0
 
 
 def defaults() -> dict[str, Any]:
