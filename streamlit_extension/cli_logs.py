@@ -26,8 +26,11 @@ FOLLOW_S: Final = 0.25
 
 def telemetry_source() -> TelemetrySource:
     """Who answers; ends the command in one line where nothing is kept."""
+    from streamlit_extension.remote import remote_source
+
     settings = load_settings()
-    source = source_of(settings.data_dir)
+    embedded = source_of(settings.data_dir)
+    source = remote_source(settings, embedded) or embedded
     if source is None:
         raise UserError(
             f"no telemetry is kept in {settings.data_dir}; it is kept there while an application runs "

@@ -166,6 +166,13 @@ class SpoolSettings(Table, frozen=True):
     max_age_s: rules.Seconds = 72 * 3600.0
 
 
+class QuerySettings(Table, frozen=True):
+    """`[query]`: roots of the APIs that `logs` and `traces` ask in place of the embedded store."""
+
+    jaeger_url: rules.HttpUrl | None = None
+    victorialogs_url: rules.HttpUrl | None = None
+
+
 class Thresholds(Table, frozen=True):
     """`[alerts.thresholds]`: per cent, except `response_time` (ms) and `database_connections` (a count or "auto").
 
@@ -295,6 +302,7 @@ class Schema(Table, frozen=True):
     trust_inbound_context: rules.Flag = False
     health_details: rules.Details = HealthDetails.AUTO
     spool: SpoolSettings = SpoolSettings()
+    query: QuerySettings = QuerySettings()
     health: Health = Health()
     alerts: Alerts = Alerts()
     notify: Notify = Notify()
