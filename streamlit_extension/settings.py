@@ -14,20 +14,8 @@ from typing import Any
 import msgspec
 
 from streamlit_extension import _settings_rules as rules
-from streamlit_extension._settings_rules import (
-    HealthDetails,
-    LogFormat,
-    LogLevel,
-    SharedFailure,
-    StoreMode,
-)
-from streamlit_extension._settings_types import (
-    Origin,
-    OriginKind,
-    Secret,
-    SettingsError,
-    redact_url,
-)
+from streamlit_extension._settings_rules import HealthDetails, LogFormat, LogLevel, SharedFailure, StoreMode
+from streamlit_extension._settings_types import Origin, OriginKind, Secret, SettingsError, redact_url
 from streamlit_extension.data_folder import (
     DataFolder,
     load_or_make_token,
@@ -52,6 +40,7 @@ __all__ = [
     "Origin",
     "OriginKind",
     "PagerDuty",
+    "QuerySettings",
     "ResolvedCheck",
     "Secret",
     "Settings",
