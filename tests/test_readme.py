@@ -56,7 +56,7 @@ def commands(first: str) -> Iterator[str]:
 KEPT = {"link", "logs", "traces"}
 
 #: Every program that the documents call; each has a test below that runs it.
-PROGRAMS = {"make", "pip", "streamlit-extension", "curl", "python", "uvicorn"}
+PROGRAMS = {"make", "pip", "streamlit-extension", "curl", "python", "uvicorn", "docker"}
 
 
 def run(line: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -96,6 +96,7 @@ def test_the_sections_stand_in_their_order() -> None:
         "What you get",
         "Configuration",
         "Production",
+        "The whole pipeline",
         "Folder map",
     ]
     head = text.partition("\n## ")[0]
@@ -172,7 +173,7 @@ def test_the_smallest_example_starts_and_every_path_answers(example: Path, serve
     assert table is not None
     assert set(re.findall(r"`(\w+)`", table[1])) <= server.get("/health/detailed").json["components"].keys()
 
-    lines = list(commands("python"))
+    lines = [line for line in commands("python") if "health_check" in line]
     assert len(lines) > 2
     for line in lines:
         assert run(f"{line} --url {server.url}", ROOT).returncode == 0, line
@@ -286,6 +287,18 @@ async def test_the_commands_of_kept_telemetry_answer(example: Path, serve: Start
         done = run(line.replace("742e693e", reference), example)
         assert done.returncode == 0, (line, done.stderr)
     assert server.stop() == 0
+
+
+def test_the_stack_is_called_as_its_tests_do() -> None:
+    """Each call of the stack's script is one that its parser takes; tests/stack makes them, tests/deploy reads Compose."""
+    lines = [line for line in commands("python") if "health_check" not in line]
+    assert {line.rpartition(" ")[0] for line in lines} == {"python scripts/stack.py"}
+    assert {line.split()[-1] for line in lines} == {"up", "status", "down"}
+    assert list(commands("docker")) == ["docker compose up"]
+    told = run(f"{sys.executable} scripts/stack.py --help", ROOT).stdout
+    assert all(line.split()[-1] in told for line in lines)
+    named = re.findall(r"kubectl apply -k (\S+?)`", README.read_text(encoding="utf-8"))
+    assert [path for path in named if not (ROOT / path / "kustomization.yaml").exists()] == []
 
 
 def defaults() -> dict[str, Any]:
