@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import _internal as logs_module
 from opentelemetry.metrics import _internal as metrics_module
 from opentelemetry.util._once import Once
 
 
-@dataclass(frozen=True, slots=True)
-class _Global:
+class _Global(msgspec.Struct, frozen=True):
     """One process-wide provider: where it is kept and how it is set and read."""
 
     module: Any

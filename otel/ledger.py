@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from otel.names import Attribute, Metric
 from otel.records import DropReason, Signal
@@ -18,13 +19,12 @@ if TYPE_CHECKING:
 Source = Literal["queued", "spooled"]
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """One signal's records at one moment: `emitted == delivered + sum(dropped.values()) + spooled + queued`."""
 
     emitted: int = 0
     delivered: int = 0
-    dropped: Mapping[DropReason, int] = field(default_factory=dict)
+    dropped: Mapping[DropReason, int] = msgspec.field(default_factory=dict)
     spooled: int = 0
     queued: int = 0
 
@@ -34,8 +34,7 @@ class Account:
         return self.emitted - self.delivered - sum(self.dropped.values()) - self.spooled - self.queued
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerSnapshot:
+class LedgerSnapshot(msgspec.Struct, frozen=True):
     """All accounts at one moment; `snapshot[Signal.LOGS].queued`."""
 
     accounts: Mapping[Signal, Account]

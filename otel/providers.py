@@ -7,9 +7,9 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from opentelemetry import metrics, trace
 
 from otel import api_globals, installed
@@ -34,8 +34,7 @@ _logger = logging.getLogger("otel.export.providers")
 COLLECT_SHARE = 0.4
 
 
-@dataclass(slots=True, eq=False)
-class Telemetry:
+class Telemetry(msgspec.Struct, eq=False):
     """What `install` has put in place.
 
     `tracer_provider` and `meter_provider` are what instruments are given: ours, or those that were already there.
@@ -51,7 +50,7 @@ class Telemetry:
     _collector: Collector | None = None
     _own: _Own | None = None
     _scrape: ScrapeReader | None = None
-    _undo: ExitStack = field(default_factory=ExitStack)
+    _undo: ExitStack = msgspec.field(default_factory=ExitStack)
     _ended: bool = False
 
     def flush(self, timeout_s: float) -> bool:
@@ -110,8 +109,7 @@ class Telemetry:
             self._collector.begin_in_child()
 
 
-@dataclass(slots=True, eq=False)
-class _Own:
+class _Own(msgspec.Struct, eq=False):
     """Those of our own parts that know the resource."""
 
     resource: Resource

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -63,8 +62,7 @@ class LogSink(Protocol):
         """Take one record."""
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """Records of one signal on their way out.
 
     `records` are the SDK's finished spans, `LogFact`s, or the SDK's metric data, all redacted. `payload` is the

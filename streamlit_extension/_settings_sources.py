@@ -6,7 +6,6 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin, get_type_hints
@@ -36,8 +35,7 @@ _INJECTED: Final = re.compile(
 Path_ = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One value as it was written: `path` in the schema, `name` as the user spelled it."""
 
     path: Path_

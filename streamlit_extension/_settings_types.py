@@ -7,7 +7,6 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -34,8 +33,7 @@ class OriginKind(StrEnum):
     ENVIRONMENT = "environment"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where a value comes from: `kind`, and in `name` the file's path or the environment variable's name."""
 
     kind: OriginKind = OriginKind.DEFAULT
@@ -53,8 +51,7 @@ class Secrecy(StrEnum):
     SECRET = "secret"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """What one setting accepts.
 
     Arguments:

@@ -8,7 +8,8 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 _logger = logging.getLogger("streamlit_extension.beats")
 
@@ -22,8 +23,7 @@ FIRST_ROUND_S, LAST_ROUND_S = 2.0, 0.5
 Beat = Callable[[], object]
 
 
-@dataclass(slots=True)
-class Beats:
+class Beats(msgspec.Struct):
     """Functions that are called in turn; what one of them raises is told once a minute and goes no further.
 
     Arguments:
@@ -33,7 +33,7 @@ class Beats:
 
     functions: tuple[Beat, ...]
     clock: Callable[[], float] = time.monotonic
-    _tell_from_s: dict[int, float] = field(default_factory=dict)
+    _tell_from_s: dict[int, float] = msgspec.field(default_factory=dict)
 
     def round(self) -> None:
         """Call each of them once."""

@@ -7,8 +7,9 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from otel.instrumentation.streamlit import RunWatcher, ScriptRun
 
@@ -20,8 +21,7 @@ QUIET_S = 60.0
 RUN_TIMEOUT_S = 30.0
 
 
-@dataclass(slots=True)
-class Canary:
+class Canary(msgspec.Struct):
     """Runs the script as nobody, so that an unused application's health is known.
 
     Arguments:
@@ -35,8 +35,8 @@ class Canary:
     watcher: RunWatcher
     allowed: Callable[[], bool]
     quiet_s: float = QUIET_S
-    _last_run_s: float = field(default_factory=time.monotonic)
-    _waiting: dict[str, asyncio.Event] = field(default_factory=dict)
+    _last_run_s: float = msgspec.field(default_factory=time.monotonic)
+    _waiting: dict[str, asyncio.Event] = msgspec.field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop | None = None
 
     async def run_forever(self) -> None:

@@ -11,10 +11,11 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from streamlit_extension.health.model import Maintenance
 
@@ -26,8 +27,7 @@ LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MOST_BYTES: Final = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class MaintenanceOrder:
+class MaintenanceOrder(msgspec.Struct, frozen=True):
     """Maintenance as it was ordered: the operator's `reason`, wall times in UTC."""
 
     reason: str
@@ -35,16 +35,14 @@ class MaintenanceOrder:
     set_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class LogLevelOrder:
+class LogLevelOrder(msgspec.Struct, frozen=True):
     """A log level for a while: one of `LOG_LEVELS`, `until` in wall time, UTC."""
 
     level: str
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ControlState:
+class ControlState(msgspec.Struct, frozen=True):
     """What the control file orders; None where it orders nothing."""
 
     maintenance: MaintenanceOrder | None = None
@@ -58,8 +56,7 @@ class ControlState:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ControlChanges:
+class ControlChanges(msgspec.Struct, frozen=True):
     """What differs from the poll before. `state` holds now; the flags say which part is new, ended or replaced."""
 
     state: ControlState

@@ -10,9 +10,10 @@ import secrets
 import stat
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from streamlit_extension.settings import Settings
@@ -23,8 +24,7 @@ TOKEN_FILE: Final = "token"
 _TOKEN_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class DataFolder:
+class DataFolder(msgspec.Struct, frozen=True):
     """The outcome of `make_data_folder`: `path` of the folder, or None with the `reason` in one line."""
 
     path: Path | None

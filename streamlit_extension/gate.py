@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from streamlit_extension.endpoints.health import HealthRoutes, Message, Next, Receive, Scope, Send
 
@@ -25,15 +26,14 @@ class Page(Protocol):
         """Answer an `http` scope if it is for this page; says whether it was."""
 
 
-@dataclass(slots=True, eq=False)
-class _Socket:
+class _Socket(msgspec.Struct, eq=False):
     """One connected WebSocket."""
 
     send: Send
     is_session: bool
     closed: bool = False
     #: Set when the application may hear that this WebSocket has ended.
-    released: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     async def close(self) -> None:
         if not self.closed:
@@ -41,8 +41,7 @@ class _Socket:
             await self.send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": "service restart"})
 
 
-@dataclass(slots=True)
-class Gate:
+class Gate(msgspec.Struct):
     """Wraps the whole application.
 
     Arguments:
@@ -60,8 +59,8 @@ class Gate:
     closing: bool = False
     #: No new session, and what a browser asks for starts no run.
     draining: bool = False
-    _requests: dict[int, str] = field(default_factory=dict)
-    _sockets: set[_Socket] = field(default_factory=set)
+    _requests: dict[int, str] = msgspec.field(default_factory=dict)
+    _sockets: set[_Socket] = msgspec.field(default_factory=set)
     _idle: asyncio.Event | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,9 +9,10 @@ import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from otel.instrumentation import stable_names_opt_in
 from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
@@ -68,8 +69,7 @@ def start_beats(
     stack.callback(heartbeat.stop)
 
 
-@dataclass(slots=True)
-class ManagementServer:
+class ManagementServer(msgspec.Struct):
     """A second port for operators, on the same event loop."""
 
     app: Any
@@ -120,8 +120,7 @@ def _protocol() -> type[asyncio.Protocol]:
     return Quiet
 
 
-@dataclass(frozen=True, slots=True)
-class ServerEnd:
+class ServerEnd(msgspec.Struct, frozen=True):
     """How the server that runs us is made to end.
 
     Arguments:
@@ -151,8 +150,7 @@ class ServerEnd:
                 return
 
 
-@dataclass(slots=True)
-class Drain:
+class Drain(msgspec.Struct):
     """The steps by which a server of Streamlit's stops, for a `GracefulShutdownHandler`.
 
     Arguments:

@@ -7,19 +7,19 @@ what Starlette and FastAPI say of themselves is used; of an application that sho
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 #: Applications in applications that are looked into.
 _MAX_DEPTH = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """One of the application's own routes: its template (None: no route matched), and the values in this request."""
 
     template: str | None
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 def find_route(app: Any, scope: MutableMapping[str, Any]) -> Route | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import msgspec
 import wrapt
 
 from otel.guard import is_sensitive, redact_url, remember_secrets
@@ -52,8 +53,7 @@ class EngineEntry:
         return tuple(engine for each in tuple(self.engines) if (engine := each()) is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Subscriber:
+class Subscriber(msgspec.Struct, frozen=True):
     """Who is told of databases that come and go, for as long as it is `alive`."""
 
     added: Callable[[EngineEntry], None]

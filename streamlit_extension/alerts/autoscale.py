@@ -10,10 +10,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from otel.trace_context import suppressed
 from streamlit_extension.alerts.kube import KubeClient, KubeError
@@ -44,8 +45,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One attempt: its outcome, the replicas before and after, and what went wrong."""
 
     outcome: Outcome

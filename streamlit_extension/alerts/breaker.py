@@ -10,10 +10,11 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
+
+import msgspec
 
 from streamlit_extension.alerts.model import AlertRule
 
@@ -40,8 +41,7 @@ class Clock(Protocol):
         """Return seconds, not negative."""
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitChange:
+class CircuitChange(msgspec.Struct, frozen=True):
     """A circuit went from one state to another."""
 
     name: str
@@ -49,8 +49,7 @@ class CircuitChange:
     new: CircuitState
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitSnapshot:
+class CircuitSnapshot(msgspec.Struct, frozen=True):
     """One circuit now, for health and metrics. `rejected` calls were not made, `failed` ones were."""
 
     name: str

@@ -9,9 +9,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
+
+import msgspec
 
 from otel.trace_context import suppressed
 from streamlit_extension.alerts.model import Notice
@@ -68,8 +69,7 @@ class Sink(Protocol):
         """Send one notice, within the sink's own time-out; called on the sink's own thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True):
     """When a failed notice is tried again: `attempts` in all, waits from `first_s` doubled up to `most_s`, jittered."""
 
     attempts: int = 8
@@ -83,14 +83,13 @@ class Retry:
         return max(asked, planned * (0.5 + jitter / 2))
 
 
-@dataclass(frozen=True, slots=True)
-class SinkCounts:
+class SinkCounts(msgspec.Struct, frozen=True):
     """What became of one sink's notices. `failed` counts given up ones by reason, `errors` failed attempts."""
 
     attempts: int = 0
     delivered: int = 0
-    failed: Mapping[str, int] = field(default_factory=dict)
-    errors: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, int] = msgspec.field(default_factory=dict)
+    errors: Mapping[str, int] = msgspec.field(default_factory=dict)
     waiting: int = 0
 
 

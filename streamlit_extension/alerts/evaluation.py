@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from streamlit_extension.alerts.model import (
     Alert,
@@ -24,16 +26,14 @@ from streamlit_extension.alerts.model import (
 HYSTERESIS: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """What holds for all rules: `repeat_s` between reminders, `gap_s` without data that a pending breach outlives."""
 
     repeat_s: float = 3600.0
     gap_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(msgspec.Struct, frozen=True):
     """The outcome for one rule: its next state, and what is to be told, if anything."""
 
     state: AlertState

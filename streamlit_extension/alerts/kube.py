@@ -7,11 +7,12 @@ import json
 import os
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
+
+import msgspec
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _MOST_BYTES: Final = 8 * 1024 * 1024
@@ -25,8 +26,7 @@ class KubeError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class KubeAccess:
+class KubeAccess(msgspec.Struct, frozen=True):
     """Where the API server is and how it is asked.
 
     `token` is called for each request: Kubernetes replaces a pod's token while it runs. `ca_file` holds the authority
@@ -55,8 +55,7 @@ def in_cluster(
     return KubeAccess(f"https://{name}:{port}", read, folder / "ca.crt", timeout_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """An answer of the API server: its object, and the server's own time in seconds since the epoch, if it told it."""
 
     body: Mapping[str, Any]

@@ -6,8 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from streamlit_extension.alerts.delivery import Delivery, SinkCounts
 from streamlit_extension.alerts.evaluation import Policy, evaluate_all, orphans
@@ -35,8 +37,7 @@ class Action(Protocol):
         """Take note of all rules that fire now and of those that fired just now; never blocks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """Whose alerts they are: the service, and the process among its replicas."""
 
     service: str = "streamlit-app"

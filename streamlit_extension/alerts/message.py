@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
+
+import msgspec
 
 from streamlit_extension.alerts.model import Alert, AlertRule, Cause, Metric, Notice, NoticeKind, Severity
 
@@ -22,16 +23,14 @@ _CAUSES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """A link's words and where it leads."""
 
     text: str
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
+class Links(msgspec.Struct, frozen=True):
     """Where readers find more: bases without a slash at their end, None where there is none.
 
     `public_url` is where the application is reached from outside, its path prefix included; `jaeger_url` Jaeger's root.
@@ -52,8 +51,7 @@ class Links:
         return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class AlertText:
+class AlertText(msgspec.Struct, frozen=True):
     """One alert in words: `headline` in one line, `facts` as name and value, `runbook` what to do."""
 
     headline: str
@@ -62,8 +60,7 @@ class AlertText:
     links: tuple[Link, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """A notice in words."""
 
     title: str

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from streamlit_extension._settings_rules import Watched
 
@@ -57,8 +58,7 @@ class Cause(StrEnum):
     RULE_REMOVED = "rule_removed"
 
 
-@dataclass(frozen=True, slots=True)
-class AlertRule:
+class AlertRule(msgspec.Struct, frozen=True):
     """One rule.
 
     Arguments:
@@ -100,8 +100,7 @@ class AlertRule:
             raise ValueError(f"{self.name}: for_s is at least 0 and min_samples at least 1")
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """One metric's value now. `samples` it is made of, `age_s` of its newest one, `limit` where the metric has one.
 
     `trace_id` (32 hex digits) is an example of what made the value.
@@ -118,8 +117,7 @@ class Reading:
 Snapshot = Mapping[str, Reading]
 
 
-@dataclass(frozen=True, slots=True)
-class AlertState:
+class AlertState(msgspec.Struct, frozen=True):
     """What is held of one rule between evaluations.
 
     `since` is when the phase began, `seen` when data was last there, `told` when somebody was last told that it fires
@@ -139,8 +137,7 @@ class AlertState:
     key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(msgspec.Struct, frozen=True):
     """Nobody is told of the alerts of `rule` ("*": all) before `until`; whoever set it says why."""
 
     rule: str
@@ -153,8 +150,7 @@ class Silence:
         return now < self.until and self.rule in ("*", rule)
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(msgspec.Struct, frozen=True):
     """One alert as it is told: its rule, and what was seen when.
 
     `key` is the same for all that is told of one rule of one process, so that a resolve finds its trigger.
@@ -171,8 +167,7 @@ class Alert:
     silence: Silence | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """What one evaluation has to tell of one kind: all alerts that fired together are one message.
 
     `service` and `instance` say whose they are; `test` marks a message that nobody needs to act upon.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from streamlit_extension.alerts.model import AlertRule, Metric, Severity
 
@@ -32,8 +33,7 @@ POOL_SHARE: Final = 0.9
 MIN_SAMPLES: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
-class _About:
+class _About(msgspec.Struct, frozen=True):
     title: str
     unit: str
     runbook: str

@@ -12,11 +12,11 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from streamlit_extension.alerts.model import AlertState, Notice, Silence
 
@@ -35,19 +35,17 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(msgspec.Struct, frozen=True):
     """What a process keeps: the state of each rule, and by sink what was not delivered yet."""
 
     version: int = SCHEMA_VERSION
-    states: dict[str, AlertState] = field(default_factory=dict)
-    outbox: dict[str, list[Notice]] = field(default_factory=dict)
+    states: dict[str, AlertState] = msgspec.field(default_factory=dict)
+    outbox: dict[str, list[Notice]] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Silences:
+class _Silences(msgspec.Struct, frozen=True):
     version: int = SCHEMA_VERSION
-    silences: list[Silence] = field(default_factory=list)
+    silences: list[Silence] = msgspec.field(default_factory=list)
 
 
 class DamagedFile(ValueError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 #: Headers that a proxy, a load balancer or a delivery network adds; a request with one of them comes from elsewhere
 #: whatever its peer address says.
@@ -86,8 +87,7 @@ def is_forwarding(name: bytes) -> bool:
     return name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIXES)
 
 
-@dataclass(frozen=True, slots=True)
-class Entitlement:
+class Entitlement(msgspec.Struct, frozen=True):
     """Decides for one port who is entitled.
 
     Arguments:

@@ -114,13 +114,12 @@ def health_paths(prefixes: tuple[str, ...] = ("",)) -> dict[str, str]:
     }
 
 
-@dataclass(slots=True)
-class _Slot:
+class _Slot(msgspec.Struct):
     """The answer of one path as the two messages that a server wants, and until when it may be given."""
 
     kind: str
-    start: Message = field(default_factory=dict)
-    body: Message = field(default_factory=dict)
+    start: Message = msgspec.field(default_factory=dict)
+    body: Message = msgspec.field(default_factory=dict)
     snapshot: object = None
     valid_until_s: float = 0.0
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 
 class HealthStatus(StrEnum):
@@ -49,8 +50,7 @@ class ServicePhase(StrEnum):
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
+class CheckResult(msgspec.Struct, frozen=True):
     """What one run of a check found.
 
     `duration_s` is in seconds. `detail` holds JSON-ready keys for the component's object (percentages as floats
@@ -60,7 +60,7 @@ class CheckResult:
 
     outcome: Outcome
     duration_s: float = 0.0
-    detail: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    detail: Mapping[str, Any] = msgspec.field(default_factory=lambda: _EMPTY)
     error: str | None = None
     cause: str | None = None
 
@@ -68,8 +68,7 @@ class CheckResult:
 CheckFunction = Callable[[], CheckResult]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckSpec:
+class CheckSpec(msgspec.Struct, frozen=True):
     """One check and how it is run.
 
     Arguments:
@@ -101,8 +100,7 @@ class CheckSpec:
     enabled: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class CheckState:
+class CheckState(msgspec.Struct, frozen=True):
     """What is held of a check between its runs.
 
     `status` is the state after hysteresis; None until the first result (`pending`). `result` is the last result as it
@@ -121,16 +119,14 @@ class CheckState:
     trace_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Maintenance:
+class Maintenance(msgspec.Struct, frozen=True):
     """A planned absence: not ready and not alarming. `until` is wall time in UTC, `reason` the operator's words."""
 
     reason: str
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class HealthResponse:
+class HealthResponse(msgspec.Struct, frozen=True):
     """An answer without HTTP: the status code and the JSON object."""
 
     status_code: int

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+import msgspec
 
 from streamlit_extension.health.model import HealthResponse, HealthStatus, Outcome
 from streamlit_extension.health.state import (
@@ -30,8 +31,7 @@ MAX_VALID_S = 60.0
 _SERVING = (HealthStatus.HEALTHY, HealthStatus.DEGRADED)
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(msgspec.Struct, frozen=True):
     """An answer, and for how many seconds it stays right while the snapshot is the same."""
 
     response: HealthResponse

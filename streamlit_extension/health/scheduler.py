@@ -10,7 +10,9 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from otel.guard import redact_text
 from otel.trace_context import suppressed
@@ -32,16 +34,15 @@ JITTER = 0.1
 ERROR_LENGTH = 300
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
+class _Job(msgspec.Struct, eq=False):
     """One run of one check on a worker."""
 
     spec: CheckSpec
     started_s: float
     to_prepare: bool = False
     due_s: float = 0.0
-    prepared: threading.Event = field(default_factory=threading.Event)
-    done: threading.Event = field(default_factory=threading.Event)
+    prepared: threading.Event = msgspec.field(default_factory=threading.Event)
+    done: threading.Event = msgspec.field(default_factory=threading.Event)
     result: CheckResult | None = None
     overdue: bool = False
     asked: bool = False

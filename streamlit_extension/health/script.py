@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from otel.instrumentation.streamlit import RunOutcome, ScriptRun
 from streamlit_extension.health.model import CheckResult, Outcome
@@ -15,8 +16,7 @@ FAILURES_TO_TRIP = 2
 _FAILED = (RunOutcome.ERROR, RunOutcome.COMPILE_ERROR)
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptHealth:
+class ScriptHealth(msgspec.Struct, frozen=True):
     """What the last runs say. `worked` is whether a run has ended well since the start."""
 
     consecutive_failures: int = 0

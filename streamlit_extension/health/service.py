@@ -6,11 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+from msgspec.structs import replace
 from opentelemetry import trace
 
 from otel.names import Attribute, SpanName

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+
+import msgspec
+from msgspec.structs import replace
 
 from streamlit_extension.health.model import (
     CheckResult,
@@ -27,8 +29,7 @@ class SharedFailure(StrEnum):
     DEGRADE = "degrade"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A check and its state. `at_start` is whether it was registered before the start was finished."""
 
     spec: CheckSpec
@@ -40,8 +41,7 @@ class Entry:
 _NO_CHECKS: Mapping[str, Entry] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """Everything that a request needs, as one value that is replaced as a whole.
 
     `started_s` is in monotonic seconds, `heartbeat` is wall time in UTC.
@@ -50,7 +50,7 @@ class Snapshot:
     version: str
     started_s: float
     phase: ServicePhase = ServicePhase.STARTING
-    checks: Mapping[str, Entry] = field(default_factory=lambda: _NO_CHECKS)
+    checks: Mapping[str, Entry] = msgspec.field(default_factory=lambda: _NO_CHECKS)
     maintenance: Maintenance | None = None
     heartbeat: datetime | None = None
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from otel.guard import MAX_TEXT, clean_text, redact_fields, redact_text
 from otel.log_bridge import DONE
@@ -31,8 +32,7 @@ _BARE: Final = len(vars(logging.makeLogRecord({})))
 _MAX_NAME: Final = 256
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct):
     """One record, redacted. `fields` are plain data; `code` says where it was made, for OTLP alone."""
 
     timestamp_ns: int

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 
 class LogLevel(StrEnum):
@@ -22,8 +23,7 @@ class LogLevel(StrEnum):
     __hash__ = str.__hash__
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Level:
+class Level(msgspec.Struct, frozen=True, eq=False):
     """One level: `number` is logging's, `severity` the log data model's (1 to 24), `syslog` GELF's (0 to 7)."""
 
     name: str

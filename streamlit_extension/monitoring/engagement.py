@@ -6,8 +6,9 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from streamlit_extension.monitoring.model import Engagement
@@ -19,8 +20,7 @@ MAX_SESSIONS: Final = 10_000
 MAX_PAGES: Final = 100
 
 
-@dataclass(slots=True)
-class _Visit:
+class _Visit(msgspec.Struct):
     """One session's runs, and when the first and the last of them ended."""
 
     runs: int

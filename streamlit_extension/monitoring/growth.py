@@ -9,6 +9,8 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Final
 
+import msgspec
+
 #: Growth below these, as a share and in bytes, is none.
 LEAST_SHARE: Final = 0.10
 LEAST_BYTES: Final = 8 * 1024 * 1024
@@ -32,8 +34,7 @@ class Growth(StrEnum):
     LEAK = "leak"  # grows on and on
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryPoint:
+class MemoryPoint(msgspec.Struct, frozen=True):
     """What was held at a time: seconds, bytes, and the sessions that there were."""
 
     at_s: float
@@ -41,8 +42,7 @@ class MemoryPoint:
     sessions: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class GrowthVerdict:
+class GrowthVerdict(msgspec.Struct, frozen=True):
     """The judgement, and the rate of growth in bytes a second over the history's last half (0 unless it is a leak)."""
 
     growth: Growth

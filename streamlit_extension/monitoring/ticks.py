@@ -6,8 +6,9 @@ The snapshot's own classes are in `model.py`, which is imported once somebody as
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
 
 
 class Holder(StrEnum):
@@ -19,8 +20,7 @@ class Holder(StrEnum):
     MEDIA = "media"
 
 
-@dataclass(frozen=True, slots=True)
-class FastTick:
+class FastTick(msgspec.Struct, frozen=True):
     """What is cheap to read: of the container or the machine, and of this process.
 
     `cpu_percent` is None until there are two readings. `descriptors` and `threads` are None where the platform does not
@@ -43,8 +43,7 @@ class FastTick:
         return min(100.0, 100.0 * self.memory_used_bytes / self.memory_limit_bytes) if self.memory_limit_bytes else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True):
     """Bytes and operations (packets) in each direction since the machine's start; a network's errors and drops."""
 
     in_bytes: int = 0
@@ -57,8 +56,7 @@ class Transfer:
     out_dropped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class DiskUsage:
+class DiskUsage(msgspec.Struct, frozen=True):
     """The file system that holds the data folder, in bytes; `reserved` is what only the superuser may fill."""
 
     used_bytes: int = 0
@@ -78,13 +76,12 @@ class DiskUsage:
         return max(0, self.total_bytes - self.used_bytes - self.free_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class SlowTick:
+class SlowTick(msgspec.Struct, frozen=True):
     """What is read once a minute at most. `processes` is None where the platform does not tell. `at_s` is monotonic."""
 
     at_s: float
     disk: DiskUsage = DiskUsage()
     processes: int | None = None
-    disks: Mapping[str, Transfer] = field(default_factory=dict)
-    networks: Mapping[str, Transfer] = field(default_factory=dict)
-    cpu_times_s: Mapping[str, float] = field(default_factory=dict)
+    disks: Mapping[str, Transfer] = msgspec.field(default_factory=dict)
+    networks: Mapping[str, Transfer] = msgspec.field(default_factory=dict)
+    cpu_times_s: Mapping[str, float] = msgspec.field(default_factory=dict)

@@ -6,8 +6,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from streamlit_extension.monitoring.sketch import bucket_of, quantiles
 
@@ -16,16 +17,14 @@ WINDOW_S: Final = 300.0
 SLOT_S: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(msgspec.Struct, frozen=True):
     """A trace (32 hex digits) that stands for others, and its duration in seconds."""
 
     trace_id: str | None = None
     duration_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class WindowStatistics:
+class WindowStatistics(msgspec.Struct, frozen=True):
     """What a window holds now; durations are in seconds, None while it is empty.
 
     `window_s` is the time that it covers: less than its length in the first minutes. `newest_s` is the age of the
@@ -55,15 +54,14 @@ class WindowStatistics:
         return self.count / self.window_s if self.window_s > 0 else 0.0
 
 
-@dataclass(slots=True)
-class _Slot:
+class _Slot(msgspec.Struct):
     """What came in one slot's time."""
 
     number: int
     count: int = 0
     failures: int = 0
     sum_s: float = 0.0
-    buckets: dict[int, int] = field(default_factory=dict)
+    buckets: dict[int, int] = msgspec.field(default_factory=dict)
     slowest: Example = Example()
     failed: Example | None = None
 

@@ -10,10 +10,11 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+import msgspec
 
 from otel.guard import redact_text
 from streamlit_extension.utils.shutdown_model import (
@@ -38,11 +39,10 @@ SAME_SIGNAL_S = 0.1
 EXIT_FORCED = 1
 
 
-@dataclass(slots=True)
-class _Outcome:
+class _Outcome(msgspec.Struct):
     value: Any = None
     error: BaseException | None = None
-    done: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = msgspec.field(default_factory=threading.Event)
 
 
 class GracefulShutdownHandler:

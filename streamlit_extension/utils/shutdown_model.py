@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class ShutdownPhase(StrEnum):
@@ -17,8 +18,7 @@ class ShutdownPhase(StrEnum):
     FINAL_SHUTDOWN = "final_shutdown"
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(msgspec.Struct, frozen=True):
     """A moment on the monotonic clock by which a step has to be done."""
 
     at_s: float
@@ -37,8 +37,7 @@ Step = Callable[[Deadline], Iterable[str] | Awaitable[Iterable[str] | None] | No
 Cleanup = Callable[[], object]
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseReport:
+class PhaseReport(msgspec.Struct, frozen=True):
     """What one phase did: its duration in seconds, and what was cancelled because it was over the budget."""
 
     phase: ShutdownPhase
@@ -47,8 +46,7 @@ class PhaseReport:
     failures: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ShutdownReport:
+class ShutdownReport(msgspec.Struct, frozen=True):
     """What a whole stop did. `clean` is whether nothing was cancelled and nothing failed."""
 
     reason: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from otel import installed
 from otel.containment import contained
@@ -28,8 +29,7 @@ MAX_CACHES = 100
 KEPT_SESSIONS = 50
 
 
-@dataclass(frozen=True, slots=True)
-class SessionMemory:
+class SessionMemory(msgspec.Struct, frozen=True):
     """What one session holds, in bytes.
 
     `complete` is False where there was more than could be looked at: then it holds at least this.
@@ -46,8 +46,7 @@ class SessionMemory:
         return self.session_state_bytes + self.uploads_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MemorySample:
+class MemorySample(msgspec.Struct, frozen=True):
     """One look at all of them, in bytes; None where this Streamlit does not show it. `taken_s` is monotonic."""
 
     session_state: int | None = None
@@ -62,8 +61,7 @@ class MemorySample:
         return tuple(heapq.nlargest(count, self.sessions, key=lambda each: each.bytes))
 
 
-@dataclass(slots=True)
-class MemorySampler:
+class MemorySampler(msgspec.Struct):
     """Takes a sample now and then, on a thread of its own that `start` begins and `stop` ends.
 
     A measurement takes no lock of Streamlit's and calls nothing of the application's; its objects are held for
@@ -73,10 +71,10 @@ class MemorySampler:
     interval_s: float = INTERVAL_S
     first_s: float = FIRST_S
     rest_s: float = REST_S
-    _sample: MemorySample = field(default_factory=MemorySample)
-    _known: dict[str, SessionMemory] = field(default_factory=dict)
+    _sample: MemorySample = msgspec.field(default_factory=MemorySample)
+    _known: dict[str, SessionMemory] = msgspec.field(default_factory=dict)
     _thread: threading.Thread | None = None
-    _stop: threading.Event = field(default_factory=threading.Event)
+    _stop: threading.Event = msgspec.field(default_factory=threading.Event)
 
     @property
     def sample(self) -> MemorySample:

@@ -6,10 +6,10 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+import msgspec
 from opentelemetry.trace import SpanContext
 
 
@@ -42,8 +42,7 @@ class RunType(StrEnum):
     FRAGMENT = "fragment"
 
 
-@dataclass(frozen=True, slots=True)
-class RunRequest:
+class RunRequest(msgspec.Struct, frozen=True):
     """What the browser or a changed file asked for; a run without one was asked for by the script itself.
 
     `widget_states` is Streamlit's message with the values of all widgets, or None.
@@ -54,8 +53,7 @@ class RunRequest:
     from_source_change: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RunStart:
+class RunStart(msgspec.Struct, frozen=True):
     """What is known of a run at its first moment."""
 
     session_id: str
@@ -69,8 +67,7 @@ class RunStart:
         return RunType.FRAGMENT if self.fragment_ids else RunType.FULL
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptRun:
+class ScriptRun(msgspec.Struct, frozen=True):
     """One finished run of the script or of fragments of it.
 
     `duration_s` is in seconds, `error_type` the class name of the first uncaught exception. `page_script_hash` is
@@ -88,8 +85,7 @@ class ScriptRun:
     trace_id: str | None = None
 
 
-@dataclass(slots=True)
-class Session:
+class Session(msgspec.Struct):
     """What the next run of a session is compared with; `runner` is the newest one, of which there can be several.
 
     Two runners may begin a run at the same moment: `last_run` is read and replaced under `lock`.
@@ -103,7 +99,7 @@ class Session:
     left_s: float | None = None
     last_run: SpanContext | None = None
     runner: weakref.ref[Any] | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
     def has_other_runner(self, runner: Any) -> bool:
         """Whether `runner` has been superseded."""
@@ -181,8 +177,7 @@ class RunTracer(Protocol):
         """A session is over; `duration_s` until its browser left."""
 
 
-@dataclass(slots=True)
-class OpenRun:
+class OpenRun(msgspec.Struct):
     """A run that has not ended.
 
     `rerun` and `stopped` say how the script's function ended, where that is known; `errors` holds the

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class CacheStatistics:
+
+class CacheStatistics(msgspec.Struct, frozen=True):
     """Streamlit's own caches (`st.cache_data`, `st.cache_resource`), summed.
 
     `hits` and `misses` are None where this Streamlit does not count them. `used_bytes` and `budget_bytes` are None

@@ -13,9 +13,10 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+
+import msgspec
 
 #: Of a container with more elements than this, so many are looked at, and stand for all.
 SAMPLE = 64
@@ -34,8 +35,7 @@ _mro = type.__dict__["__mro__"].__get__
 _namespace = type.__dict__["__dict__"].__get__
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(msgspec.Struct, frozen=True):
     """`bytes` that were found; `complete` unless there was more than could be looked at."""
 
     bytes: int

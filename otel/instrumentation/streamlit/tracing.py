@@ -6,9 +6,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Token
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
@@ -36,8 +36,7 @@ _HIDDEN = suppressed_context(Context())
 _EMPTY = Context()
 
 
-@dataclass(slots=True)
-class RunHandle:
+class RunHandle(msgspec.Struct):
     """A run's telemetry under way. `span` is None for a session that is nobody's."""
 
     span: Span | None

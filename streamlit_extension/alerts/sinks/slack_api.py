@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from streamlit_extension.alerts.delivery import FailureReason, SinkError
 from streamlit_extension.alerts.message import Links, describe

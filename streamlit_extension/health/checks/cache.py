@@ -6,8 +6,9 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from otel.instrumentation.streamlit import CacheStatistics, cache_statistics
 from streamlit_extension.health.checks.database import error_line

@@ -11,10 +11,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+
+import msgspec
 
 from otel.guard import REDACTED, is_sensitive, redact_text
 from streamlit_extension.health.checks.pools import Pools, look_at
@@ -41,8 +42,7 @@ def error_line(error: BaseException) -> str:
     return redact_text(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:ERROR_LENGTH]
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(msgspec.Struct, frozen=True):
     """What asking found: `problem` is a failure, `note` says what was not asked and why."""
 
     problem: str | None = None

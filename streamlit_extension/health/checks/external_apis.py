@@ -10,9 +10,10 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
 
 from streamlit_extension.health.checks.database import error_line
 from streamlit_extension.health.model import CheckResult, Outcome
@@ -85,8 +86,7 @@ def permitted_addresses(host: str, port: int) -> list[SocketAddress]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(msgspec.Struct, frozen=True):
     """A URL taken apart, ready to be asked."""
 
     host: str

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Pools:
+
+class Pools(msgspec.Struct, frozen=True):
     """The pools of one database together.
 
     `connections` holds `active`, `idle` and `max` (None: no limit), summed; empty where no pool has figures.

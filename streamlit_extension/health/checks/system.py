@@ -7,11 +7,11 @@ import os
 import shutil
 import threading
 import time
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeGuard
 
+import msgspec
 import psutil
 
 from streamlit_extension.health.model import CheckResult, Outcome
@@ -25,8 +25,7 @@ CPU_WINDOW_S = 0.1
 _NO_LIMIT_BYTES = 1 << 60
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(msgspec.Struct, frozen=True):
     """Memory in bytes: what is used (a container's working set without inactive file pages) and what may be."""
 
     used_bytes: int
@@ -152,8 +151,7 @@ def _cpu_quota(root: Path) -> float | None:
     return quota_us / period_us if quota_us and period_us and min(quota_us, period_us) > 0 else None
 
 
-@dataclass(slots=True)
-class CpuMeter:
+class CpuMeter(msgspec.Struct):
     """CPU use since the last question, as a share of what may be used: of the container, else of the machine."""
 
     root: Path = Path("/")
@@ -161,7 +159,7 @@ class CpuMeter:
     contained: bool = True
     _last: tuple[float, float] | None = None
     _percent: float | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
     def percent(self) -> float | None:
         """0-100, or None at the first question, which has nothing to compare with. Never waits.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from streamlit_extension.health.model import CheckResult, Outcome
 
@@ -21,8 +22,7 @@ NEARLY_FULL_PERCENT: Final = 80.0
 LATELY_S: Final = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class TelemetryFacts:
+class TelemetryFacts(msgspec.Struct, frozen=True):
     """What the decision needs.
 
     Arguments:

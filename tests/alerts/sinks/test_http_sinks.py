@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streamlit_extension.alerts.delivery import FailureReason, SinkError
 from streamlit_extension.alerts.message import Links, describe, trial_notice
