@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from otel.environment import ConfigError, Environment, resource_attributes, sends_elsewhere
 from otel.records import Signal
 
@@ -102,16 +104,14 @@ class OtlpTarget:
     proxy: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Destinations:
+class Destinations(msgspec.Struct, frozen=True):
     """Where one signal goes: a collector, the console, or neither."""
 
     otlp: OtlpTarget | None = None
     console: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Bounds of what one record may carry; None: none. Lengths are in characters."""
 
     attribute_length: int | None = None
@@ -125,8 +125,7 @@ class Limits:
     log_attributes: int | None = 128
 
 
-@dataclass(frozen=True, slots=True)
-class TelemetryConfig:
+class TelemetryConfig(msgspec.Struct, frozen=True):
     """Everything that the providers and the pipeline need to know.
 
     Arguments:
@@ -146,7 +145,7 @@ class TelemetryConfig:
 
     service_name: str = "streamlit-app"
     service_version: str = "0"
-    resource_attributes: Mapping[str, str] = field(default_factory=dict)
+    resource_attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
     data_dir: Path | None = None
     store: bool = True
     disabled: bool = False

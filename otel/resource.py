@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from otel.patterns import lazy
+
 #: Attribute → environment variables that may hold it: the conventions' own, then those that manifests commonly use.
 DOWNWARD: Final[dict[str, tuple[str, ...]]] = {
     "k8s.pod.name": ("K8S_POD_NAME", "POD_NAME"),
@@ -20,8 +22,8 @@ DOWNWARD: Final[dict[str, tuple[str, ...]]] = {
     "k8s.node.name": ("K8S_NODE_NAME", "NODE_NAME"),
     "k8s.container.name": ("K8S_CONTAINER_NAME", "CONTAINER_NAME"),
 }
-_CONTAINER_ID: Final = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?:/|$)", re.MULTILINE)
-_POD_UID: Final = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})")
+_CONTAINER_ID: Final = lazy(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?:/|$)", re.MULTILINE)
+_POD_UID: Final = lazy(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})")
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 

@@ -10,6 +10,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from otel.patterns import lazy
+
 #: What stands where a secret stood.
 REDACTED: Final = "[REDACTED]"
 
@@ -31,13 +33,13 @@ _WORDS: Final = (
 _WHOLE: Final = frozenset({"auth", "pass", "pw", "set_cookie"})
 #: Not what a secret is but what is said about it: counts and limits (as language models have them), ages, kinds. And
 #: `session.id`, which the semantic conventions put on every record of a session.
-_HARMLESS: Final = re.compile(
+_HARMLESS: Final = lazy(
     r"tokens$|(?:^|_)(?:has|is|num|max|min|count|total)_|"
     r"_(?:count|counts|used|limit|total|type|types|length|len|age|ttl|expiry|expires|expires_at|expires_in|changed|"
     r"changed_at|updated_at|policy|strength|attempts|name)$|^session\.id$|^session\.previous_id$"
 )
-_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_SPLIT: Final = re.compile(r"[^a-z0-9]+")
+_CAMEL: Final = lazy(r"(?<=[a-z0-9])(?=[A-Z])")
+_SPLIT: Final = lazy(r"[^a-z0-9]+")
 #: Every sensitive name has one of these in it, written in small letters.
 _STEMS: Final = (
     *("pass", "pwd", "secret", "token", "key", "authoriz", "cookie", "cred", "dsn", "jwt", "bearer", "webhook"),
@@ -61,25 +63,25 @@ def is_sensitive(key: str) -> bool:
     return not _PARTS.isdisjoint(name.split("_")) or any(word in joined for word in _WORDS)
 
 
-_KEY_BLOCK: Final = re.compile(
+_KEY_BLOCK: Final = lazy(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     r".*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
     re.DOTALL,
 )
-_AFTER_SCHEME: Final = re.compile(r"(?<=://)[^\s\"'<>`]+")
-_PORT: Final = re.compile(r":\d{1,5}\Z")
-_QUERY: Final = re.compile(r"(?<=\?)[^\s\"'<>`#?]+")
-_HEADER: Final = re.compile(r"(?<![A-Za-z0-9])(bearer|basic)(\s{1,4}|%20|\+)([A-Za-z0-9._~+/=\-]{8,})", re.IGNORECASE)
-_DOTTED: Final = re.compile(r"(?<![A-Za-z0-9_.\-])[A-Za-z0-9_.\-]{16,}")
-_JWT: Final = re.compile(r"eyJ[A-Za-z0-9_\-]{5,}(?:\.[A-Za-z0-9_\-]+){1,4}\.?|eyJ[A-Za-z0-9_\-]{60,}")
-_KNOWN_KEY: Final = re.compile(
+_AFTER_SCHEME: Final = lazy(r"(?<=://)[^\s\"'<>`]+")
+_PORT: Final = lazy(r":\d{1,5}\Z")
+_QUERY: Final = lazy(r"(?<=\?)[^\s\"'<>`#?]+")
+_HEADER: Final = lazy(r"(?<![A-Za-z0-9])(bearer|basic)(\s{1,4}|%20|\+)([A-Za-z0-9._~+/=\-]{8,})", re.IGNORECASE)
+_DOTTED: Final = lazy(r"(?<![A-Za-z0-9_.\-])[A-Za-z0-9_.\-]{16,}")
+_JWT: Final = lazy(r"eyJ[A-Za-z0-9_\-]{5,}(?:\.[A-Za-z0-9_\-]+){1,4}\.?|eyJ[A-Za-z0-9_\-]{60,}")
+_KNOWN_KEY: Final = lazy(
     r"(?<![A-Za-z0-9])(?:A(?:KIA|SIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"
     r"|xox[abeprs]-[A-Za-z0-9\-]{10,}|[sr]k_(?:live|test)_[A-Za-z0-9]{10,}|AIza[A-Za-z0-9_\-]{30,}"
     r"|glpat-[A-Za-z0-9_\-]{15,}|sk-(?:proj-|ant-)?[A-Za-z0-9_\-]{32,}|hf_[A-Za-z0-9]{30,})"
 )
-_NAMED: Final = re.compile(r"(?<![\w.\-])([\w.\-]++)\\{0,4}[\"']?\s{0,4}[=:]")
-_VALUE: Final = re.compile(r"\s{0,4}(?:\\{0,4}(?:\"[^\"\n]*\"?|'[^'\n]*'?)|([^\s,;&\"']+))")
-_REST_OF_LINE: Final = re.compile(r"\s{0,4}\\{0,4}[\"']?([^\r\n\"']+)")
+_NAMED: Final = lazy(r"(?<![\w.\-])([\w.\-]++)\\{0,4}[\"']?\s{0,4}[=:]")
+_VALUE: Final = lazy(r"\s{0,4}(?:\\{0,4}(?:\"[^\"\n]*\"?|'[^'\n]*'?)|([^\s,;&\"']+))")
+_REST_OF_LINE: Final = lazy(r"\s{0,4}\\{0,4}[\"']?([^\r\n\"']+)")
 #: Headers whose values have several words.
 _WHOLE_LINE: Final = ("authorization", "cookie")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from otel.collection import no_collection
+
 if TYPE_CHECKING:
     from otel.trace_context import current_trace_id
     from streamlit_extension.alerts.breaker import circuit_breaker
@@ -70,7 +72,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    with no_collection():
+        value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

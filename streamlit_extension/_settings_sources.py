@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from otel.patterns import lazy
 from streamlit_extension._settings_rules import rule_of
 from streamlit_extension._settings_types import (
     Origin,
@@ -28,7 +28,7 @@ DEFAULT_FILE: Final = "observability.toml"
 _FILE: Final = "_file"
 
 # What Kubernetes puts into every container for a Service whose name begins with "stx" (docker-link variables).
-_INJECTED: Final = re.compile(
+_INJECTED: Final = lazy(
     r"STX_(.+_)?SERVICE_HOST|STX_(.+_)?SERVICE_PORT(_.+)?|STX_(.+_)?PORT_\d+_(TCP|UDP|SCTP)(_.+)?", re.DOTALL
 )
 
@@ -199,6 +199,8 @@ def unknown(entry: Entry, root: type[msgspec.Struct]) -> SettingsError:
     if not in_environment:  # a table may be what is misspelt
         names += sorted({name.rpartition(".")[0] for name in names if "." in name})
     asked = entry.name.upper() if in_environment else ".".join(entry.path)
+    import difflib  # for a slip alone
+
     near = difflib.get_close_matches(asked[:200], names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else "allowed: the names in the README's configuration table"
     return entry.error(f"unknown setting; {hint}")

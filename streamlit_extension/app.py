@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from otel.collection import no_collection
 from otel.instrumentation.asgi import HttpTelemetry
 from otel.instrumentation.sqlalchemy import ENGINES
 from otel.instrumentation.streamlit import WATCHER, in_script_thread
@@ -176,6 +177,10 @@ class ObservableApp:
         if self._started:
             return
         self._started = True
+        with no_collection():
+            await self._start_rooms()
+
+    async def _start_rooms(self) -> None:
         stack = self._lifecycle = contextlib.AsyncExitStack()
         settings = self.settings
         logs = self.logs

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from otel.patterns import lazy
+
 #: The first parts of our paths; a page of that name can't be reached by its URL.
 RESERVED: Final = ("health", "metrics", "telemetry")
-_PAGE_FILE: Final = re.compile(r"([0-9]*)[_ -]*(.*)\.py")  # as Streamlit reads a page's name from its file
+_PAGE_FILE: Final = lazy(r"([0-9]*)[_ -]*(.*)\.py")  # as Streamlit reads a page's name from its file
 
 
 def page_path_collisions(script: str | Path, path_prefix: str = "") -> list[str]:

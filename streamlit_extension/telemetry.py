@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from otel.config import TelemetryConfig
 from otel.logsink import current_log_sink, set_log_sink
@@ -30,7 +31,7 @@ def telemetry_config(settings: Settings, data_dir: Path | None) -> TelemetryConf
     found: TelemetryConfig = settings.telemetry or TelemetryConfig(
         service_name=settings.service_name, service_version=settings.service_version, store=settings.store_enabled
     )
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         found, data_dir=data_dir, spool_max_bytes=spool.max_bytes, spool_max_age_s=spool.max_age_s
     )
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from otel.guard import clean_text
+from otel.patterns import lazy
 from otel.plain import text_of
 from streamlit_extension.logs.entry import Entry, entry_of
 
@@ -28,11 +29,11 @@ class LogFormat(StrEnum):
 
 
 #: Control characters, line separators, direction marks and lone surrogates: none may reach a terminal or start a line.
-UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_GELF_NAME: Final = re.compile(r"[^A-Za-z0-9_.\-]")
-_PLAIN_NAME: Final = re.compile(r"[^\w.\-]")
+UNSAFE: Final = lazy("[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_GELF_NAME: Final = lazy(r"[^A-Za-z0-9_.\-]")
+_PLAIN_NAME: Final = lazy(r"[^\w.\-]")
 #: What a plain line's message or value can hold without quotes and still be told from the fields behind it.
-_NEEDS_QUOTES: Final = re.compile(r"[=\"]|^\s|\s$|^$")
+_NEEDS_QUOTES: Final = lazy(r"[=\"]|^\s|\s$|^$")
 _COLOURS: Final = {50: "35", 40: "31", 30: "33", 20: "32", 10: "36"}
 _HOST: Final = socket.gethostname() or "localhost"
 

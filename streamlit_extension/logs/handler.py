@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
@@ -16,6 +15,7 @@ from otel import logsink as _logsink
 from otel.guard import MAX_FIELDS, MAX_TEXT, is_sensitive, known_secrets, looks_clean
 from otel.log_bridge import DONE
 from otel.logsink import current_log_sink, is_export_path
+from otel.patterns import lazy
 from otel.records import LogFact
 from otel.secret_text import maybe_token
 from otel.sizes import FACT_BYTES
@@ -29,7 +29,7 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 #: Names of fields that have been looked at: not sensitive, not one of the line's own, printable. Bounded.
 _safe_names: set[str] = set()
 _MAX_NAMES: Final = 4096
-_NAME: Final = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
+_NAME: Final = lazy(r"[A-Za-z0-9_.\-]{1,128}")
 #: Messages that are remembered as clean: how many, and of how many characters at most.
 _MAX_MESSAGES: Final = 1024
 _MAX_MESSAGE: Final = 256

@@ -5,7 +5,6 @@ https://cheatsheetseries.owasp.org/cheatsheets/Logging_Vocabulary_Cheat_Sheet.ht
 
 from __future__ import annotations
 
-import difflib
 from typing import Final
 
 from streamlit_extension.logs.levels import LogLevel
@@ -46,5 +45,7 @@ def level_of_event(name: str) -> LogLevel | None:
 
 def nearest(name: str) -> str | None:
     """The name that was probably meant."""
+    import difflib  # for a slip alone
+
     found = difflib.get_close_matches(name[:80], VOCABULARY, n=1, cutoff=0.6)
     return found[0] if found else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 import threading
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk._logs import LoggerProvider
@@ -97,7 +97,7 @@ def otlp_config(receiver: OtlpReceiver, **options: Any) -> TelemetryConfig:
         "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
         "OTEL_METRIC_EXPORT_INTERVAL": "3600000",
     }
-    return dataclasses.replace(TelemetryConfig.from_environment(environ, service_name="shop"), **options)
+    return msgspec.structs.replace(TelemetryConfig.from_environment(environ, service_name="shop"), **options)
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
@@ -170,14 +170,14 @@ def test_flush_is_bounded_when_a_callback_hangs(installed: Install) -> None:
 
 def test_metrics_are_collected_every_interval(installed: Install) -> None:
     """Nobody has to ask: OTEL_METRIC_EXPORT_INTERVAL is kept."""
-    telemetry, destination = with_list(installed, dataclasses.replace(SLOW, metric_interval_s=0.02))
+    telemetry, destination = with_list(installed, msgspec.structs.replace(SLOW, metric_interval_s=0.02))
     telemetry.meter_provider.get_meter("test").create_counter("things").add(1)
     assert destination.wait_for(lambda: len([b for b in destination.batches if b.signal is Signal.METRICS]) >= 3, 20)
 
 
 def test_sampling_thins_traces_alone(installed: Install) -> None:
     """With a sampler that keeps nothing, logs and metrics stay, and the trace still has an id."""
-    telemetry, destination = with_list(installed, dataclasses.replace(SLOW, sampler=Sampler.ALWAYS_OFF))
+    telemetry, destination = with_list(installed, msgspec.structs.replace(SLOW, sampler=Sampler.ALWAYS_OFF))
     with trace.get_tracer("test").start_as_current_span("gone") as span:
         assert span.get_span_context().is_valid
         assert telemetry.log_sink is not None
@@ -191,7 +191,7 @@ def test_sampling_thins_traces_alone(installed: Install) -> None:
 
 def test_a_ratio_keeps_about_its_share(installed: Install) -> None:
     """A quarter of many traces, decided at their roots."""
-    config = dataclasses.replace(SLOW, sampler=Sampler.PARENT_RATIO, sampler_ratio=0.25)
+    config = msgspec.structs.replace(SLOW, sampler=Sampler.PARENT_RATIO, sampler_ratio=0.25)
     telemetry, destination = with_list(installed, config)
     for _ in range(2000):
         with (
@@ -208,7 +208,7 @@ def test_a_ratio_keeps_about_its_share(installed: Install) -> None:
 
 def test_temporality_and_histograms_are_as_asked(installed: Install) -> None:
     """Delta counters begin anew with each collection; exponential histograms have a scale."""
-    config = dataclasses.replace(
+    config = msgspec.structs.replace(
         SLOW, temporality=Temporality.DELTA, histogram_aggregation=HistogramAggregation.EXPONENTIAL
     )
     telemetry, destination = with_list(installed, config)
@@ -238,8 +238,8 @@ def test_temporality_and_histograms_are_as_asked(installed: Install) -> None:
 
 def test_span_limits_are_as_asked(installed: Install) -> None:
     """No variable is read a second time: the limits come from the configuration."""
-    limits = dataclasses.replace(SLOW.limits, span_attributes=1, span_attribute_length=2)
-    telemetry, destination = with_list(installed, dataclasses.replace(SLOW, limits=limits))
+    limits = msgspec.structs.replace(SLOW.limits, span_attributes=1, span_attribute_length=2)
+    telemetry, destination = with_list(installed, msgspec.structs.replace(SLOW, limits=limits))
     with trace.get_tracer("test").start_as_current_span("here", attributes={"a": "12345"}):
         pass
     assert telemetry.flush(10)
@@ -248,7 +248,7 @@ def test_span_limits_are_as_asked(installed: Install) -> None:
 
 def test_disabled_makes_nothing(installed: Install) -> None:
     """OTEL_SDK_DISABLED: calls still work and nothing is kept."""
-    telemetry = installed(dataclasses.replace(SLOW, disabled=True))
+    telemetry = installed(msgspec.structs.replace(SLOW, disabled=True))
     with telemetry.tracer_provider.get_tracer("test").start_as_current_span("gone") as span:
         assert not span.is_recording()
     assert telemetry.log_sink is None
