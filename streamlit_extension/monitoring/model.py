@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+
+import msgspec
 
 from streamlit_extension.monitoring.growth import Growth
 from streamlit_extension.monitoring.ticks import Holder
 
 
-@dataclass(frozen=True, slots=True)
-class SystemMetrics:
+class SystemMetrics(msgspec.Struct, frozen=True):
     """Of the container where it has limits, else of the machine; and of this process.
 
     `network_*` and `disk_*` bytes are totals since the machine's start.
@@ -42,8 +42,7 @@ class SystemMetrics:
         return 100.0 * self.open_descriptors / self.descriptor_limit
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseTimes:
+class ResponseTimes(msgspec.Struct, frozen=True):
     """Runs or requests of the last five minutes; times are None while there were none.
 
     Quantiles are within 1 % of the exact ones. `slowest_trace_id` and `failed_trace_id` are examples.
@@ -62,8 +61,7 @@ class ResponseTimes:
     failed_trace_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStatistics:
+class PoolStatistics(msgspec.Struct, frozen=True):
     """The connection pools of one database together; `max` is None where there is no limit."""
 
     name: str
@@ -77,8 +75,7 @@ class PoolStatistics:
         return 100.0 * self.active / self.max if self.max else None
 
 
-@dataclass(frozen=True, slots=True)
-class CacheUse:
+class CacheUse(msgspec.Struct, frozen=True):
     """Streamlit's caches since the start; None where nothing is cached yet or this Streamlit does not tell."""
 
     hits: int | None = None
@@ -92,8 +89,7 @@ class CacheUse:
         return 100.0 * (self.hits or 0) / looked_up if looked_up else None
 
 
-@dataclass(frozen=True, slots=True)
-class HeldMemory:
+class HeldMemory(msgspec.Struct, frozen=True):
     """What one holder holds, in bytes (None: not known yet), and how it grows."""
 
     bytes: int | None = None
@@ -101,8 +97,7 @@ class HeldMemory:
     growth_bytes_per_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class ApplicationMetrics:
+class ApplicationMetrics(msgspec.Struct, frozen=True):
     """Of the application: script runs are what its users wait for, requests those to its own HTTP routes.
 
     `largest_sessions` holds session ids with their bytes, the largest first.
@@ -119,16 +114,14 @@ class ApplicationMetrics:
     largest_sessions: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EventRate:
+class EventRate(msgspec.Struct, frozen=True):
     """How often one business event happened: since the start, and an hour at the pace of the last hour."""
 
     total: int = 0
     per_hour: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Engagement:
+class Engagement(msgspec.Struct, frozen=True):
     """What users did in the last hour.
 
     `active_users` is how many sessions ran something; `reruns_per_session` and `session_length_s` are means of those;
@@ -138,11 +131,10 @@ class Engagement:
     active_users: int = 0
     reruns_per_session: float = 0.0
     session_length_s: float = 0.0
-    pages: Mapping[str, int] = field(default_factory=dict)
+    pages: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class BusinessMetrics:
+class BusinessMetrics(msgspec.Struct, frozen=True):
     """Of the business: rates of the events that mean it, and every event by name."""
 
     client_creation: EventRate
@@ -152,8 +144,7 @@ class BusinessMetrics:
     events: Mapping[str, EventRate]
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsSnapshot:
+class MetricsSnapshot(msgspec.Struct, frozen=True):
     """Everything that is measured, at one time."""
 
     taken_at: datetime
