@@ -41,41 +41,31 @@ _encoder = msgspec.json.Encoder(enc_hook=lambda value: clean_text(text_of(value)
 to_json: Callable[[Any], bytes] = _encoder.encode
 _SECOND_NS: Final = 1_000_000_000
 #: Three digits, ready: formatting a number costs more than the rest of a time.
-_DIGITS: Final = tuple(f"{number:03d}" for number in range(1000))
-#: When the last second began, its text, and how a line of that second begins.
-_second: tuple[int, str, str] = (-_SECOND_NS, "", "")
+DIGITS: Final = tuple(f"{number:03d}" for number in range(1000))
+#: When the last second began, and its text.
+_second: tuple[int, str] = (-_SECOND_NS, "")
 
 
-def _second_of(timestamp_ns: int) -> tuple[int, str, str]:
-    """The second is formatted once and then remembered."""
+def new_second(timestamp_ns: int) -> tuple[int, str]:
+    """When the second of a time began, and its text, which is made once and then remembered."""
     global _second  # noqa: PLW0603 - one tuple, replaced as a whole: any thread may read it at any time
     began = timestamp_ns - timestamp_ns % _SECOND_NS
     try:
         text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(began // _SECOND_NS))
     except (OverflowError, ValueError, OSError):
         text = "1970-01-01T00:00:00."  # a clock that is out of every calendar
-    found = _second = (began, text, f'{{"timestamp":"{text}')
+    found = _second = (began, text)
     return found
 
 
 def json_time(timestamp_ns: int) -> str:
     """RFC 3339 in UTC with microseconds."""
-    began, text, _ = _second
+    began, text = _second
     rest = timestamp_ns - began
     if not 0 <= rest < _SECOND_NS:
-        began, text, _ = _second_of(timestamp_ns)
+        began, text = new_second(timestamp_ns)
         rest = timestamp_ns - began
-    return f"{text}{_DIGITS[rest // 1_000_000]}{_DIGITS[rest // 1000 % 1000]}Z"
-
-
-def line_opening(timestamp_ns: int) -> str:
-    """How a line of JSON begins, up to the end of its time."""
-    began, _, opening = _second
-    rest = timestamp_ns - began
-    if not 0 <= rest < _SECOND_NS:
-        began, _, opening = _second_of(timestamp_ns)
-        rest = timestamp_ns - began
-    return f"{opening}{_DIGITS[rest // 1_000_000]}{_DIGITS[rest // 1000 % 1000]}Z"
+    return f"{text}{DIGITS[rest // 1_000_000]}{DIGITS[rest // 1000 % 1000]}Z"
 
 
 def encode(facts: Mapping[str, Any]) -> bytes:

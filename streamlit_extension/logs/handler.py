@@ -19,15 +19,17 @@ from otel.patterns import lazy
 from otel.records import LogFact
 from otel.secret_text import maybe_token
 from otel.sizes import FACT_BYTES
+from streamlit_extension.logs import formats as _formats
 from streamlit_extension.logs.correlation import Ids
 from streamlit_extension.logs.entry import RESERVED, Entry, entry_of
-from streamlit_extension.logs.formats import LogFormat, escape, formatter_of, line_opening, to_json, wants_colour
+from streamlit_extension.logs.formats import DIGITS, LogFormat, escape, formatter_of, new_second, to_json, wants_colour
 from streamlit_extension.logs.levels import Level
 
 #: Types that every encoder takes as they are.
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 #: Names of fields that have been looked at: not sensitive, not one of the line's own, printable. Bounded.
 _safe_names: set[str] = set()
+_are_safe = _safe_names.issuperset
 _MAX_NAMES: Final = 4096
 _NAME: Final = lazy(r"[A-Za-z0-9_.\-]{1,128}")
 #: Messages that are remembered as clean: how many, and of how many characters at most.
@@ -162,7 +164,7 @@ class LineHandler(logging.Handler):
         The fields' JSON is searched instead of the fields: its colons are counted, so that one within a value shows.
         Texts that were found clean before are not searched again.
         """
-        if not self._fast or not fields.keys() <= _safe_names or (event is not None and event not in _safe_names):
+        if not self._fast or not _are_safe(fields) or (event is not None and event not in _safe_names):
             return False
         clean, unsure = self._values, False
         for value in fields.values():
@@ -186,7 +188,15 @@ class LineHandler(logging.Handler):
         if middle is None:
             return False
         service = self._service_before if fields else self._service_last
-        line = f"{line_opening(timestamp_ns)}{middle}{ids.json}{service}{tail[1:]}\n"  # faster than joining bytes
+        began, opening = _formats._second
+        rest = timestamp_ns - began
+        if not 0 <= rest < 1_000_000_000:
+            began, opening = new_second(timestamp_ns)
+            rest = timestamp_ns - began
+        line = (  # faster than bytes that are joined
+            f'{{"timestamp":"{opening}{DIGITS[rest // 1_000_000]}{DIGITS[rest // 1000 % 1000]}Z'
+            f"{middle}{ids.json}{service}{tail[1:]}\n"
+        )
         out = line.encode()
         if len(out) != len(line) or "\x7f" in line:
             out = escape(out[:-1]) + b"\n"

@@ -151,13 +151,12 @@ class StructuredLogger:
         logger = self._logger
         if handler.level or handler.filters or logger.filters or logging._logRecordFactory is not _RECORD:  # type: ignore[attr-defined]
             return False
-        while True:
-            handlers = logger.handlers
-            if handlers and (handlers[0] is not handler or len(handlers) > 1):
+        each: logging.Logger | None = logger
+        while each is not None:
+            if (handlers := each.handlers) and (handlers[0] is not handler or len(handlers) > 1):
                 return False
-            if not logger.propagate or (parent := logger.parent) is None:
-                return True
-            logger = parent
+            each = each.parent if each.propagate else None
+        return True
 
     def _write_through_logging(
         self, handler: LineHandler, level: Level, message: Any, event: str | None, ids: Any, fields: dict[str, Any]
