@@ -62,7 +62,7 @@ class RunningTelemetry:
         facts = facts_of(telemetry.ledger, getattr(telemetry.destination, "spool", None))
         store = getattr(telemetry.destination, "store", None)
         problem = facts.problem or (store.problem if store is not None else "")
-        return dataclasses.replace(facts, problem=problem)
+        return msgspec.structs.replace(facts, problem=problem)
 
     def start(self) -> None:
         """Make telemetry real. Nothing of it ever stops the start of the application."""

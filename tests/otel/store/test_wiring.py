@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from opentelemetry import metrics, trace
 
@@ -46,7 +46,7 @@ def end(telemetry: Telemetry) -> None:
 
 def test_with_no_collector_all_of_it_is_in_the_store(data_dir: Path) -> None:
     """Traces, logs and metrics can be read at once and after the end, and delivered means committed there."""
-    telemetry = install(dataclasses.replace(CONFIG, data_dir=data_dir))
+    telemetry = install(msgspec.structs.replace(CONFIG, data_dir=data_dir))
     try:
         trace_id = make_some(telemetry)
         assert telemetry.flush(20)
@@ -109,7 +109,7 @@ def test_no_request_is_encoded_for_the_store_alone(data_dir: Path) -> None:
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_writes_a_file_of_its_own(data_dir: Path) -> None:
     """Parent and child lose nothing and duplicate nothing."""
-    telemetry = install(dataclasses.replace(CONFIG, data_dir=data_dir))
+    telemetry = install(msgspec.structs.replace(CONFIG, data_dir=data_dir))
     try:
         assert telemetry.log_sink is not None
         telemetry.log_sink(fact("before the fork"))
