@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, Final
+
+import msgspec
 
 from otel.export import payload
 from otel.records import Signal
@@ -36,8 +37,7 @@ class Kind(StrEnum):
     FAILED = "failed"  # the receiver failed on it: a few times, then it is refused
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """The outcome of one attempt to send one request.
 
     `rejected` is the number of records that a partial success left out. `retry_after_s` is how long the receiver asked

@@ -13,9 +13,10 @@ import struct
 import sys
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from otel.records import Signal
 
@@ -33,8 +34,7 @@ _CHECK: Final = struct.Struct("<I")
 _MAGIC: Final = b"STX1"
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(msgspec.Struct, frozen=True):
     """What a spool file holds.
 
     `last_id` is the highest id that was ever written, `first_id` of each signal the lowest that is not yet done with,
@@ -42,8 +42,8 @@ class Tally:
     """
 
     last_id: int = 0
-    first_id: Mapping[Signal, int] = field(default_factory=dict)
-    records: Mapping[Signal, int] = field(default_factory=dict)
+    first_id: Mapping[Signal, int] = msgspec.field(default_factory=dict)
+    records: Mapping[Signal, int] = msgspec.field(default_factory=dict)
 
     def pack(self) -> bytes:
         """Return it as bytes with a checksum."""

@@ -7,9 +7,9 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from opentelemetry import context
 
 from otel.export import payload
@@ -40,8 +40,7 @@ def wait_s(attempt: int, retry_after_s: float | None, chance: float) -> float:
     return jitter_s if retry_after_s is None else retry_after_s + jitter_s
 
 
-@dataclass(frozen=True, slots=True)
-class LaneState:
+class LaneState(msgspec.Struct, frozen=True):
     """How the forwarding of one signal goes.
 
     `failing_for_s` is how long no request was taken although one was sent, None while it goes well. `reason` is the

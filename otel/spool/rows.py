@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from otel.ledger import Source
 from otel.records import Batch, Signal
@@ -14,8 +16,7 @@ from otel.records import Batch, Signal
 ROW_BYTES = 96
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One batch on its way out.
 
     `id` grows in the order of committing, over all signals. `count` is the number of records in `payload`, `created_s`
@@ -48,8 +49,7 @@ def row_of(batch: Batch, row_id: int, now_s: float) -> Row:
     return Row(row_id, batch.signal, batch.count, now_s, batch.payload)
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(msgspec.Struct):
     """How much of one signal waits: records, rows, bytes against the cap."""
 
     records: int = 0
@@ -93,8 +93,7 @@ class Segment(Protocol):
         """`created_s` of the oldest row of each signal that has one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """A row that is being sent, and where it lies."""
 
     segment: Segment

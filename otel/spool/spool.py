@@ -9,9 +9,10 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from otel.config import SPOOL_MAX_AGE_S, SPOOL_MAX_BYTES
 from otel.export.notices import Notices
@@ -37,8 +38,7 @@ STOP_PATIENCE_S: Final = 2.0
 LOOK_SHARE: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolState:
+class SpoolState(msgspec.Struct, frozen=True):
     """How the spool does.
 
     `waiting` is by signal, in files and memory together. `size_bytes` counts against `max_bytes`. `problem` tells in

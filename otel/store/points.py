@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -23,17 +22,16 @@ _DELTA: Final = 1
 _encode: Final = msgspec.json.Encoder().encode
 
 
-@dataclass(slots=True)
-class PointRows:
+class PointRows(msgspec.Struct):
     """What one commit adds.
 
     `sums` and `lasts` are points by how they are rolled up: gauges are added up, counters' last value stands.
     """
 
-    series: list[tuple[Any, ...]] = field(default_factory=list)
-    sums: list[tuple[Any, ...]] = field(default_factory=list)
-    lasts: list[tuple[Any, ...]] = field(default_factory=list)
-    exemplars: list[tuple[Any, ...]] = field(default_factory=list)
+    series: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    sums: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    lasts: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    exemplars: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
     left_out: int = 0
 
 

@@ -10,9 +10,10 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
+
+import msgspec
 
 from otel.spool.claim import Claim
 from otel.store import schema
@@ -66,18 +67,17 @@ _SESSION_MEMORY: Final = "INSERT OR REPLACE INTO session_memory VALUES (?, ?, ?,
 _RESOURCE: Final = "INSERT OR IGNORE INTO resources VALUES (?, ?)"
 
 
-@dataclass(slots=True)
-class Rows:
+class Rows(msgspec.Struct):
     """All that one commit writes, table by table."""
 
-    resources: dict[int, bytes] = field(default_factory=dict)
-    spans: list[tuple[Any, ...]] = field(default_factory=list)
-    traces: TraceRows = field(default_factory=TraceRows)
-    logs: LogRows = field(default_factory=lambda: LogRows([], []))
-    log_steps: dict[tuple[int, int], int] = field(default_factory=dict)
-    transitions: list[tuple[Any, ...]] = field(default_factory=list)
-    session_memory: list[tuple[Any, ...]] = field(default_factory=list)
-    points: PointRows = field(default_factory=PointRows)
+    resources: dict[int, bytes] = msgspec.field(default_factory=dict)
+    spans: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    traces: TraceRows = msgspec.field(default_factory=TraceRows)
+    logs: LogRows = msgspec.field(default_factory=lambda: LogRows([], []))
+    log_steps: dict[tuple[int, int], int] = msgspec.field(default_factory=dict)
+    transitions: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    session_memory: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    points: PointRows = msgspec.field(default_factory=PointRows)
 
     def statements(self) -> list[tuple[str, Sequence[tuple[Any, ...]]]]:
         """The statements with their rows, in order; those without rows are left out."""

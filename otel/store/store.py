@@ -9,9 +9,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from otel.config import STORE_MAX_AGE_S, STORE_MAX_BYTES
 from otel.export.notices import Notices
@@ -39,8 +40,7 @@ RETRY_S: Final = 1.0
 SLACK_MS: Final = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class StoreState:
+class StoreState(msgspec.Struct, frozen=True):
     """How the store does: `problem` tells in one line why nothing is written, "" when all is well.
 
     `lost` counts records that could not be written, `damaged` files that were set aside, `left_out` data points of

@@ -10,8 +10,9 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from otel.names import Attribute
 from otel.store.ids import Numbers, half
@@ -58,16 +59,15 @@ def bound_s(bucket: float) -> float:
     return float(2.0 ** (bucket / BUCKETS_PER_DOUBLING))
 
 
-@dataclass(slots=True)
-class OpenTrace:
+class OpenTrace(msgspec.Struct):
     """What is known of a trace before its root has come."""
 
     spans: int = 0
     queries: int = 0
     query_ns: int = 0
     errors: int = 0
-    statements: dict[int, list[int]] = field(default_factory=dict)  # id → count, nanoseconds
-    words: dict[str, None] = field(default_factory=dict)
+    statements: dict[int, list[int]] = msgspec.field(default_factory=dict)  # id → count, nanoseconds
+    words: dict[str, None] = msgspec.field(default_factory=dict)
     size: int = 0
 
     def say(self, words: str) -> None:
@@ -78,17 +78,16 @@ class OpenTrace:
             self.size += len(words)
 
 
-@dataclass(slots=True)
-class TraceRows:
+class TraceRows(msgspec.Struct):
     """What one commit adds, besides the spans themselves."""
 
-    runs: list[tuple[Any, ...]] = field(default_factory=list)
-    late: dict[int, OpenTrace] = field(default_factory=dict)  # number of a run → what is added to it
-    run_steps: dict[tuple[int, str, str, int], list[int]] = field(default_factory=dict)
-    sessions: dict[str, list[Any]] = field(default_factory=dict)
-    statements: dict[int, tuple[str, str, str, str]] = field(default_factory=dict)
-    statement_steps: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    repeats: list[tuple[int, int, int, int]] = field(default_factory=list)
+    runs: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    late: dict[int, OpenTrace] = msgspec.field(default_factory=dict)  # number of a run → what is added to it
+    run_steps: dict[tuple[int, str, str, int], list[int]] = msgspec.field(default_factory=dict)
+    sessions: dict[str, list[Any]] = msgspec.field(default_factory=dict)
+    statements: dict[int, tuple[str, str, str, str]] = msgspec.field(default_factory=dict)
+    statement_steps: dict[tuple[int, int], list[int]] = msgspec.field(default_factory=dict)
+    repeats: list[tuple[int, int, int, int]] = msgspec.field(default_factory=list)
 
 
 class Traces:

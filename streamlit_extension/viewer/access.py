@@ -12,9 +12,10 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from streamlit_extension.endpoints.entitlement import Entitlement
 
@@ -25,15 +26,13 @@ _NO_SESSION: Final = "none"
 _MOST_COOKIE: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Somebody who is entitled; `session` names their viewer session."""
 
     session: str = _NO_SESSION
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """Decides for one port who may see the page.
 
     Arguments:

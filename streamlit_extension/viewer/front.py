@@ -11,9 +11,10 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from streamlit_extension.endpoints.entitlement import Entitlement
 from streamlit_extension.viewer.access import Access, Caller, by_tls, from_elsewhere, header
@@ -54,8 +55,7 @@ HEADERS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """A question as the views get it. `base` is the page's own path with a slash at its end, `path` what follows."""
 
     method: str
@@ -63,7 +63,7 @@ class Ask:
     path: str
     query: tuple[tuple[str, str], ...] = ()
     form: tuple[tuple[str, str], ...] = ()
-    caller: Caller = field(default_factory=Caller)
+    caller: Caller = msgspec.field(default_factory=Caller)
     form_token: str = ""
 
     def get(self, name: str, default: str = "") -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from streamlit_extension.endpoints.entitlement import Entitlement
 from streamlit_extension.viewer.front import ROOT, TelemetryPage
@@ -26,8 +27,7 @@ _logger = logging.getLogger("streamlit_extension.viewer")
 STORE_FOLDER = "store"
 
 
-@dataclass(frozen=True, slots=True)
-class LiveAlerts:
+class LiveAlerts(msgspec.Struct, frozen=True):
     """The alerts of this process as the page reads them; none before they are made."""
 
     running: RunningAlerts
