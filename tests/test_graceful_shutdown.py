@@ -15,6 +15,7 @@ from functools import partial
 import pytest
 
 from streamlit_extension.utils.graceful_shutdown import Deadline, GracefulShutdownHandler, ShutdownPhase
+from streamlit_extension.utils.shutdown_model import kept_back_s
 
 
 def test_phases_run_in_their_order_and_callbacks_last_in_first_out() -> None:
@@ -109,6 +110,48 @@ def test_a_hanging_step_is_cancelled_by_name_within_the_budget() -> None:
     assert report.phases[1].cancelled == ("hangs",)
     assert report.duration_s < 1.5
     assert not report.clean
+
+
+def test_a_callback_that_hangs_leaves_time_to_those_behind_it() -> None:
+    """The last one added hangs; the one before it, which takes its time, ends, and the hanging one alone is named."""
+    handler = GracefulShutdownHandler(budget_s=4.0)
+    release, ended = threading.Event(), threading.Event()
+
+    async def takes_a_while() -> None:
+        await asyncio.sleep(0.2)
+        ended.set()
+
+    handler.add_cleanup(takes_a_while, "slow")
+    handler.add_cleanup(lambda: release.wait(30), "hanging")
+    report = handler.shutdown_sequence()
+    ended_in_time = ended.is_set()
+    release.set()
+    assert ended_in_time
+    assert report.phases[2].cancelled == ("hanging",)
+
+
+def test_a_slow_callback_that_ends_within_the_budget_is_not_cut_off() -> None:
+    """It was left behind for the sake of the others, and is waited for until the deadline."""
+    handler = GracefulShutdownHandler(budget_s=4.0)
+    other, ended = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        other.wait(30)  # until the one behind it has had its turn
+        ended.set()
+
+    handler.add_cleanup(other.set, "other")
+    handler.add_cleanup(slow, "slow")
+    report = handler.shutdown_sequence()
+    assert ended.is_set()
+    assert report.clean
+
+
+@pytest.mark.parametrize("budget_s", [0.5, 6.0, 25.0, 300.0])
+def test_the_last_phase_leaves_the_process_time_to_end_within_the_budget(budget_s: float) -> None:
+    """Each phase has to be done before the next one's deadline, and the last before the budget is used up."""
+    kept_s = [kept_back_s(phase, budget_s) for phase in ShutdownPhase]
+    assert kept_s == sorted(kept_s, reverse=True)
+    assert min(0.5, 0.05 * budget_s) <= kept_s[-1] < kept_s[-2] < kept_s[0] < budget_s / 4
 
 
 def test_a_second_caller_waits_for_the_first() -> None:

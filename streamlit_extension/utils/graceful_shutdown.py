@@ -14,35 +14,26 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-import msgspec
-
-from otel.guard import redact_text
 from streamlit_extension.utils.shutdown_model import (
+    ALONE_SHARE,
     Cleanup,
     Deadline,
     PhaseReport,
     ShutdownPhase,
     ShutdownReport,
     Step,
+    kept_back_s,
 )
+from streamlit_extension.utils.shutdown_outcome import Outcome
 
 __all__ = ["Deadline", "GracefulShutdownHandler", "PhaseReport", "ShutdownPhase", "ShutdownReport"]
 
 _logger = logging.getLogger("streamlit_extension.shutdown")
 
-#: Share of the budget, and its upper bound in seconds, kept back for clean-up and the last flush.
-RESERVE_SHARE = 0.2
-RESERVE_MAX_S = 4.0
 #: The same signal again within these seconds is the first, told to a process and to its group; no person is as fast.
 SAME_SIGNAL_S = 0.1
 #: Exit code after a second signal, and when the process had to be ended by force.
 EXIT_FORCED = 1
-
-
-class _Outcome(msgspec.Struct):
-    value: Any = None
-    error: BaseException | None = None
-    done: threading.Event = msgspec.field(default_factory=threading.Event)
 
 
 class GracefulShutdownHandler:
@@ -195,9 +186,7 @@ class GracefulShutdownHandler:
         return self.report
 
     def _deadline(self, phase: ShutdownPhase, started_s: float) -> Deadline:
-        reserve_s = min(RESERVE_MAX_S, RESERVE_SHARE * self.budget_s)
-        kept_s = {ShutdownPhase.CLEANUP_RESOURCES: reserve_s / 2, ShutdownPhase.FINAL_SHUTDOWN: reserve_s / 8}
-        return Deadline(started_s + self.budget_s - kept_s.get(phase, reserve_s), self._clock)
+        return Deadline(started_s + self.budget_s - kept_back_s(phase, self.budget_s), self._clock)
 
     def _run_phase(self, phase: ShutdownPhase, started_s: float) -> PhaseReport:
         self.phase = phase
@@ -224,50 +213,54 @@ class GracefulShutdownHandler:
         return report
 
     def cleanup_resources(self, deadline: Deadline | None = None) -> tuple[str, ...]:
-        """Call what was added with `add_cleanup`, last in first out, each once; returns the names of those cut off."""
+        """Call what was added with `add_cleanup`, last in first out, each once; returns the names of those cut off.
+
+        One that hangs is left behind after half of the time that is left, so that the others get theirs.
+        """
         deadline = deadline or Deadline(self._clock() + self.budget_s, self._clock)
-        cancelled: list[str] = []
+        left_behind: list[tuple[str, Outcome]] = []
         while True:
             with self._lock:
                 if not self._cleanups:
-                    return tuple(cancelled)
+                    break
                 name, callback = self._cleanups.pop()
-            self._run_contained(name, callback, deadline, cancelled, [], names_cut_off=False)
+                share = ALONE_SHARE if self._cleanups else 1.0
+            outcome = self._begin(name, callback, deadline)
+            if outcome.done.wait(share * deadline.remaining_s):
+                outcome.has_failed(name)
+            else:
+                left_behind.append((name, outcome))
+        cut_off = []
+        for name, outcome in left_behind:
+            if outcome.done.wait(deadline.remaining_s):
+                outcome.has_failed(name)
+            else:
+                cut_off.append(name)
+        return tuple(cut_off)
 
     def wait_for_completion(self, timeout_s: float | None = None) -> bool:
         """Wait until a stop has gone through all phases; False when `timeout_s` seconds passed first."""
         return self._done.wait(timeout_s)
 
     def _run_contained(
-        self,
-        name: str,
-        function: Callable[[], Any],
-        deadline: Deadline,
-        cancelled: list[str],
-        failures: list[str],
-        *,
-        names_cut_off: bool = True,
+        self, name: str, function: Callable[[], Any], deadline: Deadline, cancelled: list[str], failures: list[str]
     ) -> None:
         """Run one step on its own thread: one that hangs or fails holds nobody up. A step returns what it cut off."""
-        outcome = _Outcome()
-        thread = threading.Thread(
-            target=self._call, args=(function, outcome, deadline), name=f"stx-{name}", daemon=True
-        )
-        thread.start()
+        outcome = self._begin(name, function, deadline)
         if not outcome.done.wait(deadline.remaining_s):
             cancelled.append(name)
-        elif outcome.error is not None:
+        elif outcome.has_failed(name):
             failures.append(name)
-            _logger.warning(
-                "%s failed while stopping: %s",
-                name,
-                redact_text(f"{type(outcome.error).__name__}: {outcome.error}"),
-                extra={"event": "shutdown.step_failed", "step": name},
-            )
-        elif names_cut_off and outcome.value:
+        elif outcome.value:
             cancelled.extend(outcome.value)
 
-    def _call(self, function: Callable[[], Any], outcome: _Outcome, deadline: Deadline) -> None:
+    def _begin(self, name: str, function: Callable[[], Any], deadline: Deadline) -> Outcome:
+        outcome = Outcome()
+        arguments = function, outcome, deadline
+        threading.Thread(target=self._call, args=arguments, name=f"stx-{name}", daemon=True).start()
+        return outcome
+
+    def _call(self, function: Callable[[], Any], outcome: Outcome, deadline: Deadline) -> None:
         self._in_step.is_set = True
         try:
             value = function()

@@ -5,6 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
+from typing import Final
+
+#: Share of the budget, and its upper bound in seconds, kept back for clean-up and the last flush.
+RESERVE_SHARE: Final = 0.2
+RESERVE_MAX_S: Final = 4.0
+#: Share of that, and its upper bound in seconds, in which the process itself ends after the last phase.
+ENDING_SHARE: Final = 0.4
+ENDING_MAX_S: Final = 0.75
+#: Share of the time left that one callback may take alone while others wait behind it: a hanging one leaves some.
+ALONE_SHARE: Final = 0.5
 
 import msgspec
 
@@ -28,6 +38,16 @@ class Deadline(msgspec.Struct, frozen=True):
     def remaining_s(self) -> float:
         """Seconds left, never below 0."""
         return max(0.0, self.at_s - self.clock())
+
+
+def kept_back_s(phase: ShutdownPhase, budget_s: float) -> float:
+    """How many seconds of the budget a phase leaves to what comes after it."""
+    reserve_s = min(RESERVE_MAX_S, RESERVE_SHARE * budget_s)
+    if phase is ShutdownPhase.CLEANUP_RESOURCES:
+        return reserve_s / 2
+    if phase is ShutdownPhase.FINAL_SHUTDOWN:
+        return min(ENDING_MAX_S, ENDING_SHARE * reserve_s)
+    return reserve_s
 
 
 #: A step of a phase: gets its deadline, returns (or awaits to) the names of what it had to cut off, or None. An
