@@ -24,7 +24,7 @@ def put(telemetry: Telemetry | None) -> None:
     """Remember what is in place, and watch for forks from now on."""
     global _current  # noqa: PLW0603 - one telemetry for the process, as its providers are
     _current = telemetry
-    watch_forks(_begin_in_child, _end_in_child)
+    watch_forks(_begin_in_child, _flush_in_child, _end_in_child)
 
 
 def _begin_in_child() -> None:
@@ -38,6 +38,11 @@ def _begin_in_child() -> None:
             type(error).__name__,
             extra={"event": "telemetry.internal_error"},
         )
+
+
+def _flush_in_child(timeout_s: float) -> None:
+    if _current is not None:
+        _current.flush(timeout_s)
 
 
 def _end_in_child(timeout_s: float) -> None:

@@ -76,9 +76,10 @@ class Lane:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name=f"otel.spool.{self.signal}", daemon=True)
-        self._thread.start()
+        """Start the thread; raises RuntimeError when the interpreter is ending."""
+        thread = threading.Thread(target=self._run, name=f"otel.spool.{self.signal}", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def state(self) -> LaneState:
         """How it goes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -120,10 +121,13 @@ class Spool:
             self._owns = own
             with self._looking:
                 self._open()
-            for lane in self._lanes.values():
-                lane.start()
-            self._keeper = threading.Thread(target=self._keep, name="otel.spool.keeper", daemon=True)
-            self._keeper.start()
+            # An interpreter that is ending starts no thread: what is committed then waits for whoever starts next.
+            with contextlib.suppress(RuntimeError):
+                for lane in self._lanes.values():
+                    lane.start()
+                keeper = threading.Thread(target=self._keep, name="otel.spool.keeper", daemon=True)
+                keeper.start()
+                self._keeper = keeper
 
     def commit(self, batches: Sequence[Batch]) -> None:
         """Return once the batches are on disk, or in memory when no disk takes them. Never raises."""

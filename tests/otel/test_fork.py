@@ -184,6 +184,43 @@ print(json.dumps([failed, ok, sum(made), account(Signal.LOGS), account(Signal.TR
     assert len(instances) == 101
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["taken", "later"])
+def test_a_forked_child_that_ends_as_programs_do_loses_nothing(
+    otlp: OtlpReceiver, tmp_path: Path, answers: bool
+) -> None:
+    """It calls `sys.exit()` at once after its last record, as does its own child; the parent goes on and takes over."""
+    otlp.otherwise = Reply() if answers else Reply(503)
+    body = f"""
+import dataclasses, pathlib
+telemetry.shutdown(5)
+telemetry.uninstall()
+telemetry = install(dataclasses.replace(
+    TelemetryConfig.from_environment(os.environ, service_name="forking"), data_dir=pathlib.Path({str(tmp_path)!r})
+))
+pids = []
+for number in range(3):
+    pid = os.fork()
+    if pid == 0:
+        if number == 2 and os.fork() == 0:
+            number = 3
+        telemetry.log_sink(fact(f"child-{{number}}"))
+        sys.exit(number)
+    pids.append(pid)
+telemetry.log_sink(fact("parent"))
+codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+print(json.dumps([codes, telemetry.flush(10 if {answers} else 0.1), telemetry.shutdown(5)]))
+"""
+    assert run(otlp, body) == [[0, 1, 2], answers, True]
+    otlp.otherwise = Reply()
+    if not answers:
+        assert run(otlp, body.replace("range(3)", "range(0)").replace("if False", "if True"))[1]
+    wanted = {"parent", *(f"child-{number}" for number in range(4))}
+    assert otlp.wait_for(lambda: {record.body.string_value for record in otlp.logs} == wanted, 20)
+    bodies = Counter(record.body.string_value for record in otlp.logs)
+    assert bodies.pop("parent") == (1 if answers else 2)
+    assert set(bodies.values()) == {1}
+
+
 def test_processes_of_the_multiprocessing_module_export(otlp: OtlpReceiver, tmp_path: Path) -> None:
     """A pool of forked workers, which is how most programs come by children."""
     assert run(
