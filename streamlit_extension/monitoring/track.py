@@ -6,9 +6,10 @@
 Counted is what leaves this process as an INSERT or UPDATE of the model's table, by the unit of work, by bulk
 statements of the ORM and by Core, in synchronous and asynchronous sessions and on bare connections. A rollback, to a
 savepoint too, takes back what came after it. Not counted: SQL given as text, a value that the database computes
-(`values(status=func.…)`), what triggers and other processes write, and an `UPDATE … RETURNING` whose driver does not
-tell how many rows it met. An UPDATE counts the rows that it matched, also those that have the value already: a bulk one
-leaves them out by its WHERE, the unit of work where the attribute had been loaded before it was set.
+(`values(status=func.…)`), what triggers and other processes write, a DELETE (which takes nothing back, either), and an
+`UPDATE … RETURNING` whose driver does not tell how many rows it met. An UPDATE counts the rows that it matched, also
+those that have the value already: a bulk one leaves them out by its WHERE, the unit of work where the attribute had
+been loaded before it was set.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from otel.trace_context import is_suppressed
 from streamlit_extension.logs.business import business_events
 
 _UNSET: Final = object()
+#: The longest name of an event: it becomes a value of a metric's attribute.
+_MOST_LETTERS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class _Rule:
     event: str
     column: str | None = None
     to: Any = None
+    #: What a new row has where nobody says otherwise: the column's fixed default in Python.
+    default: Any = _UNSET
     #: Where several models share the table: the column that tells them apart, and this model's values of it.
     kind_column: str | None = None
     kinds: frozenset[Any] = frozenset()
@@ -45,12 +50,14 @@ class _Rule:
             return False
         if self.column is None:
             return is_insert
-        return _same(values.get(self.column, _UNSET), self.to)
+        return _same(values.get(self.column, self.default if is_insert else _UNSET), self.to)
 
 
 def _same(value: Any, wanted: Any) -> bool:
     if isinstance(value, Enum) and not isinstance(wanted, Enum):
         return wanted in (value.value, value.name)
+    if isinstance(wanted, Enum) and not isinstance(value, Enum):
+        return value in (wanted.value, wanted.name)
     return value is not _UNSET and bool(value == wanted)
 
 
@@ -82,25 +89,30 @@ class Tracking:
         return sum(len(rules) for rules in self._rules.values())
 
     def track(
-        self, model: type[Any], column: str | None = None, *, to: Any = _UNSET, created: str = "", event: str = ""
+        self, model: type[Any], column: Any = None, *, to: Any = _UNSET, created: str = "", event: str = ""
     ) -> None:
         """As the module's `track`."""
-        from sqlalchemy import inspect
-
-        mapper: Any = inspect(model)
-        table = mapper.local_table
-        if created:
-            self._declare(table, _Rule(created, **_kind_of(mapper)))
+        mapper = _mapper_of(model)
+        call = f"track({model.__name__})" if column is None else f"track({model.__name__}, {_spelled(column)!r})"
+        for name, text in (("created", created), ("event", event)):
+            if not isinstance(text, str) or text.strip() != text or not text.isprintable() or len(text) > _MOST_LETTERS:
+                raise ValueError(
+                    f"{call}: {name}= is no event's name: printable text of at most {_MOST_LETTERS} letters"
+                )
         if column is None and (event or to is not _UNSET):
-            raise ValueError(f"track({model.__name__}): to= and event= need the name of a column")
-        if column is not None:
-            if to is _UNSET or not event:
-                raise ValueError(f"track({model.__name__}, {column!r}): to= and event= are needed")
-            if column not in mapper.columns:
-                raise ValueError(f"track({model.__name__}, {column!r}): there is no such column")
-            self._declare(table, _Rule(event, mapper.columns[column].key, to, **_kind_of(mapper)))
-        elif not created:
-            raise ValueError(f"track({model.__name__}): created= or a column with to= and event= is needed")
+            raise ValueError(f"{call}: to= and event= need the name of a column")
+        if column is None and not created:
+            raise ValueError(f"{call}: created= or a column with to= and event= is needed")
+        if column is not None and (to is _UNSET or not event):
+            raise ValueError(f"{call}: to= and event= are needed")
+        wanted = None if column is None else mapper.columns.get(_spelled(column))
+        if column is not None and wanted is None:
+            raise ValueError(f"{call}: there is no such column; there are {', '.join(mapper.columns.keys())}")
+        if created:
+            self._declare(mapper.local_table, _Rule(created, **_kind_of(mapper)))
+        if wanted is not None:
+            rule = _Rule(event, wanted.key, to, _default_of(wanted), **_kind_of(mapper))
+            self._declare(mapper.local_table, rule)
 
     def _declare(self, table: Any, rule: _Rule) -> None:
         """Declared again, by a script that runs again, it is the same."""
@@ -191,6 +203,27 @@ class Tracking:
             del pending.events[pending.savepoints.get(name, 0) :]
 
 
+def _mapper_of(model: Any) -> Any:
+    from sqlalchemy import inspect
+    from sqlalchemy.orm import Mapper
+
+    mapper = inspect(model, raiseerr=False) if isinstance(model, type) else None
+    if not isinstance(mapper, Mapper):
+        name = getattr(model, "__name__", type(model).__name__)
+        raise ValueError(f"track({name}): this is no mapped class")  # noqa: TRY004 - one kind for every refused declaration
+    return mapper
+
+
+def _spelled(column: Any) -> str:
+    """The name of a column that is given by its name, or as the model's attribute (`Task.status`)."""
+    return str(column if isinstance(column, str) else getattr(column, "key", type(column).__name__))
+
+
+def _default_of(column: Any) -> Any:
+    default = column.default
+    return default.arg if default is not None and default.is_scalar else _UNSET
+
+
 def _kind_of(mapper: Any) -> dict[str, Any]:
     """Of a model that shares its table with its parent: what tells its rows apart."""
     if not mapper.single or mapper.polymorphic_on is None:
@@ -210,10 +243,10 @@ def _events(
 ) -> Iterator[tuple[str, int]]:
     """Events of a statement with their numbers."""
     told = max(0, result.rowcount)
-    uncertain = getattr(statement, "_post_values_clause", None) is not None or getattr(statement, "select", None)
+    uncertain = any(getattr(statement, each, None) is not None for each in ("_post_values_clause", "select"))
     fixed = _fixed_values(statement)
     for rule in rules:
-        matching = sum(rule.matches({**each, **row}, is_insert=is_insert) for row in rows for each in fixed)
+        matching = sum(rule.matches(_bound(each, row), is_insert=is_insert) for row in rows for each in fixed)
         if not matching:
             continue
         if is_insert and not uncertain:
@@ -231,8 +264,18 @@ def _fixed_values(statement: Any) -> list[dict[str, Any]]:
     rows = [row for group in many for row in group]
     if not rows:
         ordered = getattr(statement, "_ordered_values", None)
-        rows = [dict(ordered) if ordered else (getattr(statement, "_values", None) or {})]
+        selected = dict.fromkeys(getattr(statement, "_select_names", None) or (), _UNSET)
+        rows = [{**selected, **(dict(ordered) if ordered else (getattr(statement, "_values", None) or {}))}]
     return [{_key(column): _plain(value) for column, value in dict(row).items()} for row in rows]
+
+
+def _bound(fixed: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's values: what the statement holds, with the parameters that it names filled in, and the row's own."""
+    held = {
+        name: row.get(value.key, _UNSET) if getattr(value, "__visit_name__", "") == "bindparam" else value
+        for name, value in fixed.items()
+    }
+    return {**held, **row}
 
 
 def _key(column: Any) -> str:
@@ -240,27 +283,28 @@ def _key(column: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A bound value; what the database computes is none."""
+    """A bound value, or the parameter that each row brings; what the database computes is none."""
     if getattr(value, "__visit_name__", "") == "bindparam":
-        return value.value if value.value is not None or not value.required else _UNSET
+        return value if value.value is None and value.required else value.value
     return _UNSET if hasattr(value, "__visit_name__") else value
 
 
 TRACKING: Final = Tracking()
 
 
-def track(model: type[Any], column: str | None = None, *, to: Any = _UNSET, created: str = "", event: str = "") -> None:
+def track(model: type[Any], column: Any = None, *, to: Any = _UNSET, created: str = "", event: str = "") -> None:
     """Count business events of a SQLAlchemy model, once its outermost transaction has been committed.
 
     Arguments:
         model: a mapped class.
-        column: the attribute whose change counts; with `to`, the value that it changes to, and `event`, the name of the
-            event. A row that is created with that value counts too.
+        column: the attribute whose change counts, by its name or as it is (`Task.status`); with `to`, the value that it
+            changes to, and `event`, the name of the event. A row that is created with that value counts too.
         created: the name of the event of a row that is created.
 
     Declaring the same again changes nothing.
 
     Raises:
-        ValueError: there is no such column, or a part of the declaration is missing.
+        ValueError: this is no mapped class, there is no such column, a name is none, or a part of the declaration is
+            missing.
     """
     TRACKING.track(model, column, to=to, created=created, event=event)

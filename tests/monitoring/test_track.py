@@ -20,10 +20,12 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     create_engine,
     func,
     insert,
     inspect,
+    select,
     text,
     update,
 )
@@ -71,6 +73,10 @@ class Rush(Job):
     """Shares its parent's table."""
 
     __mapper_args__ = {"polymorphic_identity": "rush"}  # noqa: RUF012
+
+
+CLIENTS: Any = Client.__table__
+JOBS: Any = Job.__table__
 
 
 def declare(tracking: Tracking) -> None:
@@ -308,12 +314,67 @@ def _named(model: type[Any], name: str) -> Any:
         (((Client, "name"), {"to": 1}), "event= are needed"),
         (((Client, "name"), {"event": "x"}), "to= and event= are needed"),
         (((Client,), {"event": "x"}), "need the name of a column"),
+        (((Client, "nome"), {"to": 1, "event": "x"}), "there are id, name"),
+        ((("Client",), {"created": "x"}), r"track\(str\): this is no mapped class"),
+        (((Client.__table__,), {"created": "x"}), "this is no mapped class"),
+        (((int,), {"created": "x"}), "this is no mapped class"),
+        (((Client(),), {"created": "x"}), "this is no mapped class"),
+        (((Client,), {"created": True}), "created= is no event's name"),
+        (((Client,), {"created": "a\nb"}), "created= is no event's name"),
+        (((Client,), {"created": "  "}), "created= is no event's name"),
+        (((Client, "name"), {"to": 1, "event": 5}), "event= is no event's name"),
+        (((Client, "name"), {"to": 1, "event": "x" * 101}), "event= is no event's name"),
     ],
 )
 def test_a_declaration_that_can_count_nothing_is_refused(arguments: Any, line: str) -> None:
     """One line says what is missing."""
     with pytest.raises(ValueError, match=line):
         Tracking().track(*arguments[0], **arguments[1])
+
+
+def test_a_refused_declaration_leaves_nothing_behind() -> None:
+    """Half a declaration does not count."""
+    tracking = Tracking()
+    with pytest.raises(ValueError, match="no such column"):
+        tracking.track(Client, "nome", to=1, event="x", created="client.created")
+    assert tracking.rules == 0
+
+
+def test_rows_that_a_select_brings_are_counted(engine: Any, counted: Counter[str]) -> None:
+    """`INSERT … SELECT` counts what it wrote."""
+    with Session(engine) as session:
+        session.add_all([Client(name="a"), Client(name="b")])
+        session.flush()
+        session.execute(insert(CLIENTS).from_select(["name"], select(Client.name + "'")))
+        session.commit()
+    assert counted == {"client.created": 4}
+
+
+def test_a_columns_own_default_counts_where_nobody_says_otherwise(engine: Any) -> None:
+    """A row that is created without the value has it from its column; what a SELECT brings is not known."""
+    found: Counter[str] = Counter()
+    tracking = Tracking(lambda name, times: found.update({name: times}))
+    try:
+        tracking.track(Job, Job.status, to="todo", event="job.planned")  # the attribute itself, not its name
+        with Session(engine) as session:
+            session.add_all([Job(), Job(status="done"), Job()])
+            session.flush()
+            session.execute(insert(JOBS).from_select(["status"], select(Job.status).where(Job.id < 0)))
+            session.execute(insert(JOBS).from_select(["status"], select(Job.status)))
+            session.commit()
+        assert found == {"job.planned": 2}
+    finally:
+        tracking.close()
+
+
+def test_values_of_named_parameters_count(engine: Any, counted: Counter[str]) -> None:
+    """Core's way of many different rows: the statement names parameters, and each row brings them."""
+    with engine.begin() as connection:
+        rows = [{"state": "done"}, {"state": "todo"}, {"state": "done"}]
+        connection.execute(insert(JOBS).values(status=bindparam("state")), rows)
+        which = update(JOBS).where(JOBS.c.id == bindparam("which")).values(status=bindparam("state"))
+        connection.execute(which, [{"which": 2, "state": "done"}, {"which": 3, "state": "todo"}])
+    assert counted == {"job.done": 3}
 
 
 def test_what_shall_leave_no_telemetry_is_not_counted(engine: Any, counted: Counter[str]) -> None:
