@@ -206,11 +206,15 @@ class PagerDuty(Table, frozen=True):
 
 
 class Email(Table, frozen=True):
-    """`[notify.email]`: used when `host` is set; `sender` and `recipients` are needed then."""
+    """`[notify.email]`: used when `host` is set; `sender` and `recipients` are needed then.
+
+    `implicit_tls` is TLS from the first byte, in place of STARTTLS; where it is not set, on port 465.
+    """
 
     host: rules.Address | None = None
     port: rules.Port = 587
     starttls: rules.Flag = True
+    implicit_tls: rules.Flag | None = None
     username: rules.Words | None = None
     password: rules.SecretText | None = None
     password_file: rules.SecretFile | None = None

@@ -13,18 +13,21 @@ from msgspec.structs import replace
 
 from streamlit_extension.alerts.delivery import Delivery, SinkCounts
 from streamlit_extension.alerts.evaluation import Policy, evaluate_all, orphans
+from streamlit_extension.alerts.given import Given, ReadHere, readings_of
 from streamlit_extension.alerts.model import (
     Alert,
     AlertRule,
     AlertState,
     Cause,
+    Metric,
     Notice,
     NoticeKind,
     Phase,
     Silence,
     Snapshot,
 )
-from streamlit_extension.alerts.rules import THRESHOLDS, default_rules
+from streamlit_extension.alerts.rules import POOL_SHARE, THRESHOLDS, default_rules
+from streamlit_extension.alerts.sinks.log import LogSink
 from streamlit_extension.alerts.state import AlertFile, SilenceFile
 
 _log = logging.getLogger("streamlit_extension.alerts")
@@ -64,7 +67,8 @@ class AlertManager:
 
     Arguments:
         rules: by default those of THRESHOLDS.
-        delivery: the sinks; by default none.
+        delivery: the sinks; by default each notice is logged, on the thread that sends it.
+        read: returns the readings of now; by default this process and its machine are read.
         file: keeps alerts over a restart; by default nothing is kept.
         silences: what operators silenced.
         actions: what is done about alerts.
@@ -78,6 +82,7 @@ class AlertManager:
         *,
         rules: Iterable[AlertRule] | None = None,
         delivery: Delivery | None = None,
+        read: Callable[[], Given] | None = None,
         file: AlertFile | None = None,
         silences: SilenceFile | None = None,
         actions: Sequence[Action] = (),
@@ -87,6 +92,8 @@ class AlertManager:
     ) -> None:
         self._rules = tuple(rules) if rules is not None else default_rules()
         self._delivery = delivery or Delivery()
+        self._log = LogSink() if delivery is None else None
+        self._read = read or ReadHere()
         self._file = file or AlertFile(None)
         self._silences = silences or SilenceFile(None)
         self._actions = tuple(actions)
@@ -110,29 +117,39 @@ class AlertManager:
         """Evaluate one critical rule for each threshold from now on; by default those of THRESHOLDS.
 
         Arguments:
-            thresholds: metric → value, in per cent, milliseconds for `response_time`; others keep their default.
+            thresholds: metric → value, in per cent, milliseconds for `response_time`; others keep their default. A
+                number for `database_connections` takes the place of the share of the pool's own maximum. A metric of
+                another name is one that you give to `check_alerts` yourself.
             for_s: how long a breach lasts before its alert fires.
+
+        Raises:
+            ValueError: a threshold is no number.
         """
-        rules = default_rules({**THRESHOLDS, **(thresholds or {})}, for_s=for_s)
+        chosen = thresholds or {}
+        share = None if Metric.DATABASE_CONNECTIONS in chosen else POOL_SHARE
+        rules = default_rules({**THRESHOLDS, **chosen}, for_s=for_s, share_of_pool=share)
         with self._lock:
             self._rules = rules
         return rules
 
-    def check_alerts(self, snapshot: Snapshot, *, now: float | None = None) -> tuple[Notice, ...]:
+    def check_alerts(self, snapshot: Given | None = None, *, now: float | None = None) -> tuple[Notice, ...]:
         """Evaluate every rule once and return what is to be told; `send_notifications` tells it.
 
         Arguments:
-            snapshot: metric → reading; a metric that is absent has no data.
+            snapshot: metric → its reading or plain value, or what `SystemMonitor.collect_metrics` returned; a metric
+                that is absent has no data. By default what is read now.
             now: seconds since the Unix epoch, by default the clock's.
+
+        Raises:
+            TypeError: a value is no number.
         """
+        found = readings_of(self._read() if snapshot is None else snapshot)
         now = self._clock() if now is None else now
         silences = (*self._own_silences, *self._silences.current(now))
         with self._lock:
             rules, before = self._rules, self._states
             keys = {rule.name: self._identity.key(rule.name) for rule in rules}
-            after, told = evaluate_all(
-                rules, before, snapshot, now, key_of=keys, policy=self._policy, silences=silences
-            )
+            after, told = evaluate_all(rules, before, found, now, key_of=keys, policy=self._policy, silences=silences)
             for name, state in orphans(rules, before).items():
                 told.setdefault(NoticeKind.RESOLVED, []).append(self._orphan(name, state, now))
             self._states = after
@@ -144,6 +161,9 @@ class AlertManager:
 
     def send_notifications(self, notices: Sequence[Notice]) -> None:
         """Queue notices for every sink, and keep the state they follow from; returns at once."""
+        if self._log is not None:
+            for notice in notices:
+                self._log.send(notice)
         self._delivery.put(notices)
         self.save()
 

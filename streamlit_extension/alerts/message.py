@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from otel.guard import clean_text
 from streamlit_extension.alerts.model import Alert, AlertRule, Cause, Metric, Notice, NoticeKind, Severity
 
 _VERBS: Final = {
@@ -93,9 +94,14 @@ def moment(at: float) -> str:
         return "unknown"
 
 
+def plain(text: str) -> str:
+    """Return what people, settings or other machines said, in one line, without control characters and secrets."""
+    return " ".join("".join(each if each.isprintable() else " " for each in clean_text(text)).split())
+
+
 def title_of(rule: AlertRule) -> str:
     """Return a rule's title, its name where it has none."""
-    return rule.title or rule.name
+    return plain(rule.title or rule.name)
 
 
 def describe(notice: Notice, links: Links | None = None) -> Message:
@@ -103,7 +109,8 @@ def describe(notice: Notice, links: Links | None = None) -> Message:
     links = links or Links()
     verb = _VERBS[notice.kind]
     names = ", ".join(title_of(alert.rule) for alert in notice.alerts)
-    where = f"{notice.service} ({notice.instance})" if notice.instance else notice.service
+    service, instance = plain(notice.service), plain(notice.instance)
+    where = f"{service} ({instance})" if instance else service
     title = f"{'[TEST] ' if notice.test else ''}[{verb}] {where}: {names}"
     return Message(title, tuple(_text_of(alert, notice, links) for alert in notice.alerts), notice.test)
 
@@ -120,11 +127,11 @@ def _text_of(alert: Alert, notice: Notice, links: Links) -> AlertText:
     if resolved:
         facts.append(("Until", moment(alert.at)))
     if alert.silence is not None:
-        facts.append(("Silenced", f"until {moment(alert.silence.until)}: {alert.silence.reason}"))
-    facts.append(("Service", notice.service))
-    facts += [("Instance", notice.instance)] if notice.instance else []
+        facts.append(("Silenced", f"until {moment(alert.silence.until)}: {plain(alert.silence.reason)}"))
+    facts.append(("Service", plain(notice.service)))
+    facts += [("Instance", plain(notice.instance))] if notice.instance else []
     facts += [("Trace", alert.trace_id)] if alert.trace_id else []
-    runbook = "" if resolved else alert.rule.runbook
+    runbook = "" if resolved else plain(alert.rule.runbook)
     return AlertText(headline, tuple(facts), runbook, links.for_trace(alert.trace_id))
 
 

@@ -102,10 +102,14 @@ def default_rules(
 
 def _rule(metric: str, threshold: float, for_s: float, share_of_pool: float | None) -> AlertRule:
     about = _ABOUT.get(metric, _About(metric, "", ""))
+    try:
+        threshold = float(threshold)
+    except (TypeError, ValueError):
+        raise ValueError(f"{metric}: the threshold is no number") from None
     return AlertRule(
         name=str(metric),
         metric=str(metric),
-        threshold=float(threshold),
+        threshold=threshold,
         for_s=for_s,
         severity=about.severity,
         share_of_limit=share_of_pool if metric == Metric.DATABASE_CONNECTIONS else None,

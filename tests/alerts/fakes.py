@@ -5,9 +5,10 @@ from __future__ import annotations
 import http.server
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,6 +146,33 @@ def running(
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def dripping(head: bytes, drip: bytes) -> Iterator[int]:
+    """A port whose server sends `head` at once and then `drip` again and again, until its caller hangs up."""
+    ended = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(head)
+            while not ended.wait(0.05):
+                connection.sendall(drip)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+
+        def accept() -> None:
+            with suppress(OSError):
+                talk(listener.accept()[0])
+
+        thread = threading.Thread(target=accept, name="fake-dripping")
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            ended.set()
+            thread.join()
 
 
 def slack() -> Any:

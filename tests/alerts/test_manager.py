@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from streamlit_extension.alerts.model import AlertRule, Cause, NoticeKind, Readi
 from streamlit_extension.alerts.rules import rules_from
 from streamlit_extension.alerts.state import AlertFile, SilenceFile
 from streamlit_extension.settings import Settings
-from streamlit_extension.utils.monitoring import THRESHOLDS, AlertManager
+from streamlit_extension.utils.monitoring import THRESHOLDS, AlertManager, SystemMonitor
 from tests.alerts.support import HangingSink, ListSink, eventually, threads
 
 START = 1_700_000_000.0
@@ -62,6 +64,59 @@ def test_define_thresholds_replaces_what_it_names() -> None:
     rules = manager.define_thresholds({"cpu_usage": 50}, for_s=0)
     assert {rule.name: rule.threshold for rule in rules} | {"cpu_usage": 85.0} == dict(THRESHOLDS)
     assert kinds(manager, {"cpu_usage": Reading(50.0)}, START) == [(NoticeKind.FIRED, ["cpu_usage"])]
+
+
+def test_a_number_of_connections_wins_over_the_pools_share() -> None:
+    """Ten connections are ten, whatever the pool's own maximum is; without a number its share counts."""
+    manager = AlertManager(clock=Clock())
+    busy = {"database_connections": Reading(10.0, limit=100)}
+    manager.define_thresholds(for_s=0)
+    assert kinds(manager, busy, START) == []
+    manager.define_thresholds({"database_connections": 10}, for_s=0)
+    assert kinds(manager, busy, START) == [(NoticeKind.FIRED, ["database_connections"])]
+
+
+@pytest.mark.parametrize("wrong", ["high", None, [1]])
+def test_a_threshold_that_is_no_number_is_named(wrong: Any) -> None:
+    """One line says which; the rules stay as they were."""
+    manager = AlertManager()
+    with pytest.raises(ValueError, match="cpu_usage: the threshold is no number"):
+        manager.define_thresholds({"cpu_usage": wrong})
+    assert manager.rules == AlertManager().rules
+
+
+def test_plain_numbers_are_readings() -> None:
+    """Whoever has numbers gives numbers; none, and what is not finite, is no data; a text is refused by name."""
+    manager = AlertManager(clock=Clock())
+    manager.define_thresholds({"queue_length": 100}, for_s=0)
+    given = {"cpu_usage": 99, "memory_usage": None, "disk_usage": float("nan"), "queue_length": 100}
+    (notice,) = manager.check_alerts(given, now=START)
+    assert [alert.rule.name for alert in notice.alerts] == ["cpu_usage", "queue_length"]
+    with pytest.raises(TypeError, match="cpu_usage is no number and no Reading but str"):
+        manager.check_alerts({"cpu_usage": "99"})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not list"):
+        manager.check_alerts([99])  # type: ignore[arg-type]
+
+
+def test_a_snapshot_is_evaluated_as_it_is() -> None:
+    """What `collect_metrics` returned and what is read now lead to the same alerts."""
+    monitor = SystemMonitor()
+    manager = AlertManager(clock=Clock())
+    manager.define_thresholds({"memory_usage": 0.001, "disk_usage": 0.001, "cpu_usage": 100.1}, for_s=0)
+    (notice,) = manager.check_alerts(monitor.collect_metrics(), now=START)
+    assert {alert.rule.name for alert in notice.alerts} == {"memory_usage", "disk_usage"}
+    assert manager.check_alerts(now=START + 1) == ()  # both are still there, and told
+
+
+def test_a_manager_alone_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """Without sinks a notice is a line of the log once `send_notifications` returns, and no thread is left."""
+    before = threads("stx-alerts")
+    manager = AlertManager(clock=Clock())
+    manager.define_thresholds(for_s=0)
+    with caplog.at_level(logging.INFO, "streamlit_extension.alerts"):
+        manager.send_notifications(manager.check_alerts({"cpu_usage": 99.0}, now=START))
+    assert [record.getMessage() for record in caplog.records] == ["CPU usage is 99% (threshold 85%)"]
+    assert threads("stx-alerts") == before
 
 
 def test_settings_become_rules() -> None:

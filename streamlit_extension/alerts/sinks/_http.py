@@ -13,8 +13,39 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from streamlit_extension.alerts.delivery import FailureReason, SinkError
+from streamlit_extension.alerts.sinks._deadline import Deadline
 
 _MOST_BYTES: Final = 65_536
+#: How many times the time-out of a step all steps together may take.
+TOTAL: Final = 3.0
+
+
+class _Connection(http.client.HTTPConnection):
+    """Is cut off at the deadline; `HTTPSConnection` begins TLS on what this one has connected."""
+
+    def __init__(self, *args: Any, deadline: Deadline, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadline = deadline
+
+    def connect(self) -> None:
+        super().connect()
+        self._deadline.watch(self.sock)
+
+
+class _TlsConnection(http.client.HTTPSConnection, _Connection):
+    pass
+
+
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, req, deadline=self._deadline)  # type: ignore[arg-type]
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_TlsConnection, req, deadline=self._deadline)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -30,25 +61,29 @@ def post_json(
     Arguments:
         url: `http://` or `https://`; proxies of the environment are used. It never stands in an error.
         headers: further ones.
-        timeout_s: for each step on the network, and for the answer as a whole.
+        timeout_s: for each step on the network, and for the answer's body as a whole; `TOTAL` times as long for all.
 
     Raises:
         SinkError: anything but a 2xx answer in time.
     """
     sent = {"Content-Type": "application/json", "User-Agent": "streamlit-extension", **(headers or {})}
-    data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-    try:
-        request = urllib.request.Request(url, data=data, headers=sent, method="POST")  # noqa: S310 - checked setting
-        opener = urllib.request.build_opener(_NoRedirect)
-        with opener.open(request, timeout=timeout_s) as answer:
-            return _read(answer, time.monotonic() + timeout_s)
-    except urllib.error.HTTPError as error:
-        with error:
-            raise failure_of(error.code, error.headers.get("Retry-After")) from None
-    except urllib.error.URLError as error:
-        raise SinkError(reason_of(error.reason)) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise SinkError(reason_of(error)) from None
+    data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+    with Deadline(TOTAL * timeout_s) as deadline:
+        try:
+            request = urllib.request.Request(url, data=data, headers=sent, method="POST")  # noqa: S310 - checked setting
+            opener = urllib.request.build_opener(_NoRedirect, _Handler(deadline))
+            with opener.open(request, timeout=timeout_s) as answer:
+                content = _read(answer, time.monotonic() + timeout_s)
+            if deadline.is_over:  # a head that is cut off reads as one that ended
+                raise TimeoutError
+            return content
+        except urllib.error.HTTPError as error:
+            with error:
+                raise failure_of(error.code, error.headers.get("Retry-After")) from None
+        except urllib.error.URLError as error:
+            raise SinkError(FailureReason.TIMEOUT if deadline.is_over else reason_of(error.reason)) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise SinkError(FailureReason.TIMEOUT if deadline.is_over else reason_of(error)) from None
 
 
 def _read(answer: Any, deadline_s: float) -> bytes:

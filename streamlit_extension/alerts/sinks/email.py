@@ -1,18 +1,21 @@
-"""E-mail by SMTP: STARTTLS, or TLS from the first byte on port 465; a resolve is a reply to its alert."""
+"""E-mail by SMTP: STARTTLS, or TLS from the first byte (port 465, or asked for); a resolve is a reply to its alert."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import smtplib
+import socket
 import ssl
 from email.message import EmailMessage
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from streamlit_extension.alerts.delivery import FailureReason, SinkError
 from streamlit_extension.alerts.message import Links, Message, describe
 from streamlit_extension.alerts.model import Alert, Notice, NoticeKind, Severity
+from streamlit_extension.alerts.sinks._deadline import Deadline
 from streamlit_extension.alerts.sinks._http import reason_of
 
 if TYPE_CHECKING:
@@ -20,7 +23,28 @@ if TYPE_CHECKING:
 
 #: Submission with TLS from the first byte (RFC 8314).
 IMPLICIT_TLS_PORT: Final = 465
+#: How many times the time-out of a step the whole conversation may take.
+_STEPS: Final = 4.0
 _IMPORTANT: Final = (Severity.CRITICAL, Severity.ERROR)
+
+
+class _Server(smtplib.SMTP):
+    """Is cut off at the deadline; `SMTP_SSL` begins TLS on what this one has connected."""
+
+    def __init__(self, host: str, port: int, deadline: Deadline, **kwargs: Any) -> None:
+        self._deadline = deadline
+        super().__init__(host, port, **kwargs)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        connected: socket.socket = super()._get_socket(host, port, timeout)  # type: ignore[misc]
+        self._deadline.watch(connected)
+        return connected
+
+
+class _TlsServer(smtplib.SMTP_SSL, _Server):
+    def __init__(self, host: str, port: int, deadline: Deadline, **kwargs: Any) -> None:
+        self._deadline = deadline
+        smtplib.SMTP_SSL.__init__(self, host, port, **kwargs)
 
 
 class EmailSink:
@@ -30,8 +54,7 @@ class EmailSink:
         settings: server, account, sender and recipients.
         links: bases of the links.
         tls: by default the system's certificate authorities, host names checked.
-        timeout_s: of each step of the conversation.
-        implicit_tls_port: the port that speaks TLS from the first byte.
+        timeout_s: of each step of the conversation; all of it may take `_STEPS` times as long.
     """
 
     name = "email"
@@ -44,35 +67,45 @@ class EmailSink:
         *,
         tls: ssl.SSLContext | None = None,
         timeout_s: float = 15.0,
-        implicit_tls_port: int = IMPLICIT_TLS_PORT,
     ) -> None:
         self._settings = settings
         self._links = links or Links()
         self._tls = tls
         self._timeout_s = timeout_s
-        self._implicit_tls_port = implicit_tls_port
 
     def send(self, notice: Notice, /) -> None:
         """Hand one message to the server."""
         message = compose(notice, describe(notice, self._links), self._settings)
-        try:
-            with self._connect() as server:
-                self._secure(server)
-                refused = server.send_message(message)
-        except SinkError:
-            raise
-        except smtplib.SMTPException as error:
-            raise _failure_of(error) from None
-        except (OSError, ValueError) as error:
-            raise SinkError(reason_of(error)) from None
+        with Deadline(_STEPS * self._timeout_s) as deadline:
+            try:
+                refused = self._hand_over(message, deadline)
+            except SinkError:
+                raise
+            except smtplib.SMTPException as error:
+                raise (SinkError(FailureReason.TIMEOUT) if deadline.is_over else _failure_of(error)) from None
+            except (OSError, ValueError) as error:
+                raise SinkError(FailureReason.TIMEOUT if deadline.is_over else reason_of(error)) from None
         if refused:
-            raise SinkError(FailureReason.REFUSED, f"{len(refused)} of the recipients were refused")
+            raise SinkError(FailureReason.REFUSED, f"{refused} of the recipients were refused")
 
-    def _connect(self) -> smtplib.SMTP:
+    def _hand_over(self, message: EmailMessage, deadline: Deadline) -> int:
+        """Return how many recipients were refused; how the server says good-bye changes nothing any more."""
+        server = self._connect(deadline)
+        try:
+            self._secure(server)
+            refused = len(server.send_message(message))
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                server.quit()
+            return refused
+        finally:
+            server.close()
+
+    def _connect(self, deadline: Deadline) -> smtplib.SMTP:
         host, port = self._settings.host or "", self._settings.port
-        if port == self._implicit_tls_port:
-            return smtplib.SMTP_SSL(host, port, timeout=self._timeout_s, context=self._context())
-        return smtplib.SMTP(host, port, timeout=self._timeout_s)
+        asked = self._settings.implicit_tls
+        if port == IMPLICIT_TLS_PORT if asked is None else asked:
+            return _TlsServer(host, port, deadline, timeout=self._timeout_s, context=self._context())
+        return _Server(host, port, deadline, timeout=self._timeout_s)
 
     def _secure(self, server: smtplib.SMTP) -> None:
         """Begin TLS and log in, as configured; a password never crosses a network in the clear."""
@@ -85,7 +118,7 @@ class EmailSink:
         if settings.username is None:
             return
         if not (implicit or settings.starttls or _is_loopback(settings.host or "")):
-            raise SinkError(FailureReason.CONFIGURATION, "a password needs TLS; set starttls or port 465")
+            raise SinkError(FailureReason.CONFIGURATION, "a password needs TLS; set starttls or implicit_tls")
         password = settings.password.reveal() if settings.password is not None else ""
         server.login(settings.username, password)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from streamlit_extension.alerts.message import AlertText, Links, describe, moment
+from streamlit_extension.alerts.message import AlertText, Links, describe, moment, plain
 from streamlit_extension.alerts.model import Alert, Notice, NoticeKind
 from streamlit_extension.alerts.sinks._http import post_json
 
@@ -63,22 +63,23 @@ def event(notice: Notice, alert: Alert, text: AlertText, routing_key: str) -> di
     body: dict[str, Any] = {"routing_key": routing_key, "event_action": action, "dedup_key": dedup_key(alert.key)}
     if action != "trigger":
         return body
+    service = plain(notice.service)
     mark = "[TEST] " if notice.test else ""
     details: dict[str, Any] = {
         "value": alert.value,
         "threshold": alert.threshold,
         "unit": alert.rule.unit,
         "fired_at": moment(alert.fired_at),
-        "runbook": alert.rule.runbook,
+        "runbook": plain(alert.rule.runbook),
     }
     details |= {"trace_id": alert.trace_id} if alert.trace_id else {}
     details |= {"test": True} if notice.test else {}
     body["payload"] = {
-        "summary": f"{mark}{notice.service}: {text.headline}"[:_SUMMARY],
-        "source": notice.instance or notice.service or "streamlit-extension",
+        "summary": f"{mark}{service}: {text.headline}"[:_SUMMARY],
+        "source": plain(notice.instance) or service or "streamlit-extension",
         "severity": str(alert.rule.severity),
         "timestamp": moment(alert.fired_at),
-        "component": notice.service,
+        "component": service,
         "class": alert.rule.name,
         "custom_details": details,
     }

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +23,10 @@ from streamlit_extension.alerts.message import Links, trial_notice
 from streamlit_extension.alerts.model import NoticeKind
 from streamlit_extension.alerts.rules import default_rules
 from streamlit_extension.alerts.sinks.email import EmailSink
-from streamlit_extension.settings import Email, Secret
+from streamlit_extension.settings import Email, Secret, Settings
+from tests.alerts.fakes import dripping
 from tests.alerts.sinks.test_http_sinks import TRACE, notice
+from tests.alerts.support import threads
 
 LINKS = Links("https://shop.example.com")
 
@@ -126,9 +129,9 @@ def test_starttls_with_authentication(server_tls: ssl.SSLContext, client_tls: ss
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")  # the server means STARTTLS
 def test_tls_from_the_first_byte(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
-    """On the port of implicit TLS (465) nothing is said in the clear, `starttls` or not."""
+    """With `implicit_tls` nothing is said in the clear, on whichever port, `starttls` or not."""
     with mail_server(server_tls, implicit=True, auth=True) as box:
-        sink = EmailSink(config(box.port, **ACCOUNT), tls=client_tls, implicit_tls_port=box.port)
+        sink = EmailSink(config(box.port, implicit_tls=True, **ACCOUNT), tls=client_tls)
         sink.send(notice(NoticeKind.FIRED))
     # The server does not tell a session of the TLS around it, but nothing else is understood on that port.
     assert [authenticated for _, authenticated in box.sessions] == [True] and len(box.taken) == 1
@@ -216,6 +219,32 @@ def test_a_server_that_is_silent_is_given_up_in_time() -> None:
     with pytest.raises(SinkError) as caught:
         EmailSink(config(port), timeout_s=5).send(notice(NoticeKind.FIRED))
     assert caught.value.reason is FailureReason.CONNECTION
+
+
+def test_the_settings_ask_for_implicit_tls() -> None:
+    """Unset, it is port 465's; set, it counts on every port."""
+    assert Settings.load({}, Path("/")).notify.email.implicit_tls is None
+    assert Settings.load({"STX_NOTIFY__EMAIL__IMPLICIT_TLS": "true"}, Path("/")).notify.email.implicit_tls is True
+
+
+@pytest.mark.parametrize("drip", [b"a", b"220-wait\r\n"])
+def test_a_server_that_never_ends_its_greeting_is_given_up_in_time(drip: bytes) -> None:
+    """Each byte is in time, all of them together are not."""
+    with dripping(b"220-", drip) as port, pytest.raises(SinkError) as caught:
+        EmailSink(config(port, starttls=False), timeout_s=0.25).send(notice(NoticeKind.FIRED))
+    assert caught.value.reason is FailureReason.TIMEOUT and threads("stx-deadline") == []
+
+
+def test_a_rude_good_bye_sends_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server took is delivered, whatever it answers to QUIT afterwards."""
+
+    async def rude(server: Any, arg: str) -> None:
+        await server.push("421 busy")
+
+    monkeypatch.setattr("aiosmtpd.smtp.SMTP.smtp_QUIT", rude)
+    with mail_server(None) as box:
+        EmailSink(config(box.port, starttls=False)).send(notice(NoticeKind.FIRED))
+    assert len(box.taken) == 1
 
 
 def test_a_test_is_marked(client_tls: ssl.SSLContext, server_tls: ssl.SSLContext) -> None:

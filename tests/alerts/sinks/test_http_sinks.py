@@ -16,10 +16,11 @@ from streamlit_extension.alerts.delivery import FailureReason, SinkError
 from streamlit_extension.alerts.message import Links, describe, trial_notice
 from streamlit_extension.alerts.model import Alert, AlertRule, Cause, Notice, NoticeKind, Severity, Silence
 from streamlit_extension.alerts.rules import default_rules
-from streamlit_extension.alerts.sinks._http import seconds_of
+from streamlit_extension.alerts.sinks._http import post_json, seconds_of
 from streamlit_extension.alerts.sinks.pagerduty import PagerDutySink, dedup_key, event
 from streamlit_extension.alerts.sinks.slack import SlackSink, payload
-from tests.alerts.fakes import Service, check_pagerduty, check_slack, pagerduty, slack
+from tests.alerts.fakes import Service, check_pagerduty, check_slack, dripping, pagerduty, slack
+from tests.alerts.support import threads
 
 KEY = "0123456789abcdef0123456789abcdef"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -208,3 +209,40 @@ def test_a_test_is_marked(slack_service: Service, pagerduty_service: Service) ->
     assert slack_service.taken[0]["text"].startswith("[TEST] ")
     body = pagerduty_service.taken[0]["payload"]
     assert body["summary"].startswith("[TEST] ") and body["custom_details"]["test"] and body["severity"] == "info"
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTT", b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"]
+)
+def test_an_answer_that_never_ends_is_given_up_in_time(head: bytes) -> None:
+    """Each byte of the head or the body is in time, all of them together are not."""
+    with dripping(head, b"a") as port, pytest.raises(SinkError) as caught:
+        post_json(f"http://127.0.0.1:{port}/", {}, timeout_s=0.25)
+    assert caught.value.reason is FailureReason.TIMEOUT and threads("stx-deadline") == []
+
+
+HOSTILE = "<!channel> pay\r\nBcc: all@example.com\x00 at postgresql://app:s3cr3t@db/x, password=hunter22 \ud800"
+
+
+@pytest.mark.parametrize("kind", list(NoticeKind))
+def test_hostile_words_reach_no_reader_as_they_are(
+    slack_service: Service, pagerduty_service: Service, kind: NoticeKind
+) -> None:
+    """Names and reasons that people give hold no secret, break no line and mention nobody where they are shown."""
+    rule = AlertRule("x", "cpu_usage", 1.0, title=HOSTILE, runbook=HOSTILE, unit="%")
+    alert = Alert(rule, "key", 97.0, 1.0, NOW, NOW, TRACE, None, Silence("*", NOW + 60, HOSTILE))
+    told = Notice(kind, (alert,), NOW, HOSTILE, HOSTILE)
+    SlackSink(lambda: slack_service.url, LINKS).send(told)
+    PagerDutySink(lambda: KEY, LINKS, events_url=pagerduty_service.url).send(told)
+    assert slack_service.refused == pagerduty_service.refused == []
+    sent = f"{slack_service.taken} {pagerduty_service.taken} {describe(told, LINKS).as_text()}"
+    assert "s3cr3t" not in sent and "hunter22" not in sent and "\\r" not in sent and "\\x00" not in sent
+    marked = [text for text in _texts(slack_service.taken) if text["type"] == "mrkdwn"]
+    assert marked and not any("<!" in text["text"] for text in marked) and "<!" not in slack_service.taken[0]["text"]
+
+
+def _texts(found: Any) -> Iterator[dict[str, Any]]:
+    for each in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        if isinstance(each, dict) and "text" in each and "type" in each and isinstance(each["text"], str):
+            yield each
+        yield from _texts(each)
