@@ -7,15 +7,17 @@ sessions of a process wait for one another. It is imported when the first circui
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
+from streamlit_extension.alerts.circuit_values import Clock, check_circuit
 from streamlit_extension.alerts.model import AlertRule
 
 if TYPE_CHECKING:
@@ -32,13 +34,6 @@ class CircuitState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
-
-
-class Clock(Protocol):
-    """Monotonic time."""
-
-    def monotonic(self) -> float:
-        """Return seconds, not negative."""
 
 
 class CircuitChange(msgspec.Struct, frozen=True):
@@ -127,9 +122,10 @@ class Circuit:
     ) -> None:
         from interlock import CircuitBreaker, Config
 
+        check_circuit(name, failures, reset_s)
         self.name = name
         self.failures = failures
-        self.opens_on = frozenset(map(str, opens_on))
+        self.opens_on = frozenset((opens_on,) if isinstance(opens_on, str) else map(str, opens_on))
         self._listener = _Listener(on_change)
         # A window of as many calls as failures that open it, all of which must have failed: consecutive failures.
         config = Config(
@@ -154,7 +150,9 @@ class Circuit:
         return CircuitSnapshot(self.name, self.state, listener.calls, listener.failed, listener.rejected)
 
     def __call__(self, function: F) -> F:
-        """Protect a function or a coroutine function."""
+        """Protect a function or a coroutine function. Raises TypeError for a generator's: it runs after its call."""
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"circuit {self.name!r}: a generator can't be decorated; use `with` around what it calls")
         protected: Any = self._breaker(function)
         return protected  # type: ignore[no-any-return]
 
@@ -249,8 +247,8 @@ class Circuits:
                 return found
             found = self._held[name] = Circuit(
                 name,
-                failures=failures or self._failures,
-                reset_s=reset_s or self._reset_s,
+                failures=self._failures if failures is None else failures,
+                reset_s=self._reset_s if reset_s is None else reset_s,
                 opens_on=self._on_alerts if opens_on is None else opens_on,
                 on_change=self._tell,
                 clock=self._clock,
@@ -339,5 +337,8 @@ def circuit_breaker(
         failures: consecutive failures that open it, by default `[breaker] failures`.
         reset_s: seconds until one call tries again, by default `[breaker] reset_s`.
         opens_on: metrics whose alert opens it, such as `{"database_connections"}`; by default `[breaker] on_alerts`.
+
+    Raises:
+        ValueError: a value is out of its range.
     """
     return CIRCUITS.get(name, failures=failures, reset_s=reset_s, opens_on=opens_on)

@@ -20,6 +20,9 @@ def protect_engine(engine: Any, circuit: Circuit) -> Any:
     open, a new connection is refused at once; what is under way goes on.
     """
     target = getattr(engine, "sync_engine", engine)
+    if not hasattr(target, "raw_connection") or not isinstance(circuit, Circuit):
+        kinds = f"{type(engine).__name__}, {type(circuit).__name__}"
+        raise TypeError(f"protect_engine() takes a SQLAlchemy engine and a circuit, not {kinds}")
     if getattr(target, _MARK, None) is not None:
         return engine
     guard = _Guard(target, circuit)

@@ -44,7 +44,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 def threshold_for(rule: AlertRule, reading: Reading | None) -> float:
     """Return the threshold that holds: a share of the reading's own limit where rule and reading have both."""
     limit = reading.limit if reading is not None else None
-    if rule.share_of_limit is not None and limit is not None and limit > 0:
+    if rule.share_of_limit is not None and limit is not None and 0 < limit < math.inf:
         return rule.share_of_limit * limit
     return rule.threshold
 
@@ -53,7 +53,7 @@ def usable(rule: AlertRule, reading: Reading | None) -> float | None:
     """Return the reading's value, None when it is missing, not a number, too old or of too few samples."""
     if reading is None or reading.value is None or not math.isfinite(reading.value):
         return None
-    if reading.samples < rule.min_samples or reading.age_s > rule.max_age_s:
+    if reading.samples < rule.min_samples or not reading.age_s <= rule.max_age_s:  # an age that is no number is none
         return None
     return reading.value
 

@@ -41,14 +41,15 @@ class Links(msgspec.Struct, frozen=True):
     jaeger_url: str | None = None
 
     def for_trace(self, trace_id: str | None) -> tuple[Link, ...]:
-        """Return links to one trace, or to the telemetry page where there is no example."""
+        """Return links to one trace, or to the pages themselves where there is no example."""
         found = []
         if self.public_url:
             base = f"{self.public_url.rstrip('/')}/telemetry/"
             target = f"{base}traces/{quote(trace_id, safe='')}" if trace_id else base
             found.append(Link("Example trace" if trace_id else "Telemetry page", target))
-        if self.jaeger_url and trace_id:
-            found.append(Link("Jaeger", f"{self.jaeger_url.rstrip('/')}/trace/{quote(trace_id, safe='')}"))
+        if self.jaeger_url:
+            base = self.jaeger_url.rstrip("/")
+            found.append(Link("Jaeger", f"{base}/trace/{quote(trace_id, safe='')}" if trace_id else f"{base}/search"))
         return tuple(found)
 
 

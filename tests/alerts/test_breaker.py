@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import sqlalchemy
 from interlock import CircuitOpenError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
+from streamlit.runtime.scriptrunner import StopException
 
 from streamlit_extension.alerts.breaker import Circuit, CircuitChange, Circuits, CircuitState, circuit_breaker
 from streamlit_extension.alerts.engine_breaker import protect_engine, release_engine
@@ -135,6 +136,75 @@ def test_a_script_that_runs_again_gets_the_same_circuit() -> None:
     first = circuit_breaker("tests-of-reruns", failures=2)
     assert all(circuit_breaker("tests-of-reruns") is first for _ in range(1000))
     assert first.failures == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"failures": 0},
+        {"failures": -1},
+        {"failures": 1.5},
+        {"failures": True},
+        {"reset_s": 0},
+        {"reset_s": -1.0},
+        {"reset_s": float("nan")},
+        {"reset_s": "30"},
+        {"name": ""},
+        {"name": 5},
+    ],
+)
+def test_what_no_circuit_can_be_made_of_is_refused(wrong: dict[str, Any]) -> None:
+    """One line names the value; nothing is taken for a default."""
+    with pytest.raises(ValueError, match="circuit "):
+        Circuits().get(**{"name": "billing", **wrong})
+
+
+def test_one_metric_may_stand_alone() -> None:
+    """A text is one metric, not its letters."""
+    circuit = Circuits().get("billing", opens_on="error_rate")
+    assert circuit.opens_on == {"error_rate"}
+
+
+def test_a_generator_is_refused() -> None:
+    """What runs after its call is over can't be protected by it: better said than silently unprotected."""
+    billing = Circuits().get("billing")
+
+    def rows() -> Iterator[int]:
+        yield 1
+
+    async def pages() -> AsyncIterator[int]:
+        yield 1
+
+    for each in (rows, pages):
+        with pytest.raises(TypeError, match="a generator can't be decorated"):
+            billing(each)
+
+
+def test_what_ends_a_script_is_no_failure_and_no_answer() -> None:
+    """`st.stop` and a cancelled task inside a protected block leave the circuit as it was, half-open too."""
+    clock = Clock()
+    circuit = Circuit("billing", failures=2, reset_s=30, clock=clock)
+    for _ in range(3):
+        with pytest.raises(StopException), circuit:
+            raise StopException
+    assert state_of(circuit) == "closed"
+    fail(circuit, 2)
+    clock.now_s += 31
+    with pytest.raises(StopException), circuit:
+        raise StopException
+    assert state_of(circuit) == "half_open"
+    with circuit:  # whoever comes next tries
+        pass
+    assert state_of(circuit) == "closed"
+
+
+def test_guarding_something_else_is_refused() -> None:
+    """One line says what is taken."""
+    engine = sqlalchemy.create_engine("sqlite://")
+    for wrong in (("sqlite://", Circuits().get("a")), (engine, "a")):
+        with pytest.raises(TypeError, match="takes a SQLAlchemy engine and a circuit"):
+            protect_engine(*wrong)
+    engine.dispose()
 
 
 def test_an_alert_opens_what_names_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -166,6 +166,7 @@ def test_firing_outlives_its_data_for_a_while_and_then_says_why() -> None:
         Reading(math.inf),
         Reading(99.0, samples=19),
         Reading(99.0, 20, age_s=121),
+        Reading(99.0, 20, age_s=math.nan),
     ],
 )
 def test_what_counts_as_no_data(reading: Reading | None) -> None:
@@ -227,7 +228,8 @@ def test_a_share_of_the_readings_own_limit_is_the_threshold() -> None:
     assert evaluate(rule, AlertState(), Reading(14.0, limit=15.0), START).kind is NoticeKind.FIRED
     assert evaluate(rule, AlertState(), Reading(13.0, limit=15.0), START).kind is None
     assert evaluate(rule, AlertState(), Reading(18.0), START).kind is NoticeKind.FIRED
-    assert evaluate(rule, AlertState(), Reading(17.0, limit=None), START).kind is None
+    for unknown in (None, 0.0, -1.0, math.nan, math.inf):  # no limit, or none that says anything
+        assert threshold_for(rule, Reading(17.0, limit=unknown)) == 18.0
 
 
 def test_what_fires_together_is_told_together() -> None:

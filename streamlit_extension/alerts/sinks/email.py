@@ -105,7 +105,13 @@ class EmailSink:
         asked = self._settings.implicit_tls
         if port == IMPLICIT_TLS_PORT if asked is None else asked:
             return _TlsServer(host, port, deadline, timeout=self._timeout_s, context=self._context())
-        return _Server(host, port, deadline, timeout=self._timeout_s)
+        try:
+            return _Server(host, port, deadline, timeout=self._timeout_s)
+        except smtplib.SMTPServerDisconnected as error:
+            if isinstance(error.__context__, TimeoutError):
+                detail = "no greeting; where the port speaks TLS from the first byte, set implicit_tls"
+                raise SinkError(FailureReason.TIMEOUT, detail) from None
+            raise
 
     def _secure(self, server: smtplib.SMTP) -> None:
         """Begin TLS and log in, as configured; a password never crosses a network in the clear."""

@@ -215,7 +215,7 @@ def test_a_server_that_is_silent_is_given_up_in_time() -> None:
         port = listener.getsockname()[1]
         with pytest.raises(SinkError) as caught:
             EmailSink(config(port), timeout_s=0.3).send(notice(NoticeKind.FIRED))
-        assert caught.value.reason is FailureReason.TIMEOUT
+        assert caught.value.reason is FailureReason.TIMEOUT and "set implicit_tls" in str(caught.value)
     with pytest.raises(SinkError) as caught:
         EmailSink(config(port), timeout_s=5).send(notice(NoticeKind.FIRED))
     assert caught.value.reason is FailureReason.CONNECTION
