@@ -28,7 +28,10 @@ _PERCENT = click.FloatRange(0, 100, min_open=True, max_open=True)
 )
 def rules(output: Path | None, availability: float, latency: float, latency_s: float) -> None:
     """Write Prometheus rules: this configuration's thresholds, error budgets, and absent data."""
-    objectives = Objectives(availability, latency, latency_s)
+    try:
+        objectives = Objectives(availability, latency, latency_s)
+    except ValueError as error:
+        raise UserError(f"--latency-s: {error}") from None
     text = render(groups(rules_from(load_settings().alerts), objectives))
     if output is None:
         click.echo(text, nl=False)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from otel.names import RUN_BUCKETS
 from streamlit_extension.alerts.model import AlertRule, Metric
 from streamlit_extension.alerts.rules import MIN_SAMPLES
 
@@ -33,6 +34,11 @@ class Objectives:
     availability_percent: float = 99.9
     latency_percent: float = 95.0
     latency_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.latency_s not in RUN_BUCKETS:  # a rule that asks for another one has no data and never fires
+            allowed = ", ".join(_number(bound) for bound in RUN_BUCKETS)
+            raise ValueError(f"{self.latency_s:g} s is no bound of the histogram of reruns; allowed: {allowed}")
 
 
 @dataclass(frozen=True, slots=True)

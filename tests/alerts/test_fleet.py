@@ -102,6 +102,14 @@ def test_every_threshold_is_an_alert_of_the_same_number() -> None:
         assert exported[name]["labels"]["severity"] == "critical" and exported[name]["annotations"]["runbook"]
 
 
+@pytest.mark.parametrize("seconds", ["3.3", "nan", "inf", "6"])
+def test_a_latency_without_a_bucket_is_refused(tmp_path: Path, seconds: str) -> None:
+    """Rules on a bound that the histogram doesn't have would never fire: one line names those that it has."""
+    done = command(tmp_path, "rules", "--latency-s", seconds)
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert f"--latency-s: {seconds} s is no bound" in done.stderr and "allowed: 0.005, " in done.stderr
+
+
 def test_burn_rates_are_those_of_the_workbook() -> None:
     """Each pair's factor spends its share of a 30-day budget within the long window."""
     hours = {"1h": 1, "6h": 6, "1d": 24, "3d": 72}
