@@ -32,6 +32,7 @@ from streamlit_extension.lifecycle import (
     ManagementServer,
     ServerEnd,
     instrument_streamlit,
+    management_socket,
     start_beats,
     watch_libraries,
 )
@@ -295,14 +296,7 @@ class ObservableApp:
             OSError: it can't be bound.
         """
         if self._management_socket is None and self.settings.management_port is not None:
-            address, port = self.settings.management_address, self.settings.management_port
-            try:
-                self._management_socket = listeners.listening_socket(address, port)
-            except OSError as error:
-                reason = error.strerror or str(error)
-                raise OSError(
-                    f"can't listen on {address} port {port} ({reason}); choose another management_port"
-                ) from error
+            self._management_socket = management_socket(self.settings.management_address, self.settings.management_port)
 
     def _start_beats(
         self, stack: contextlib.AsyncExitStack, data_dir: Path | None, logs: Any, alerts: RunningAlerts

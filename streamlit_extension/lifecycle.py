@@ -18,6 +18,7 @@ from otel.instrumentation import stable_names_opt_in
 from otel.instrumentation.sqlalchemy_instrumentor import SQLALCHEMY
 from otel.instrumentation.streamlit import STREAMLIT, WATCHER, RunWatcher
 from otel.instrumentation.streamlit.error_reference import show_error_reference
+from streamlit_extension import listeners
 from streamlit_extension.beats import Heartbeat, Housekeeping
 from streamlit_extension.control import ControlWatcher
 from streamlit_extension.gate import Gate
@@ -210,6 +211,19 @@ def watch_libraries() -> None:
     stable_names_opt_in(os.environ)
     WATCHER.watch()
     SQLALCHEMY.instrument()  # which finds engines, too
+
+
+def management_socket(address: str, port: int) -> socket.socket:
+    """Listen for the management server.
+
+    Raises:
+        OSError: it can't be bound.
+    """
+    try:
+        return listeners.listening_socket(address, port)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"can't listen on {address} port {port} ({reason}); choose another management_port") from error
 
 
 def instrument_streamlit(stack: contextlib.AsyncExitStack) -> None:

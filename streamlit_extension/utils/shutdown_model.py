@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 #: Share of the budget, and its upper bound in seconds, kept back for clean-up and the last flush.
 RESERVE_SHARE: Final = 0.2
 RESERVE_MAX_S: Final = 4.0
@@ -15,8 +17,6 @@ ENDING_SHARE: Final = 0.4
 ENDING_MAX_S: Final = 0.75
 #: Share of the time left that one callback may take alone while others wait behind it: a hanging one leaves some.
 ALONE_SHARE: Final = 0.5
-
-import msgspec
 
 
 class ShutdownPhase(StrEnum):
