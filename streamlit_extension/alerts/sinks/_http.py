@@ -23,13 +23,11 @@ TOTAL: Final = 3.0
 class _Connection(http.client.HTTPConnection):
     """Is cut off at the deadline; `HTTPSConnection` begins TLS on what this one has connected."""
 
-    def __init__(self, *args: Any, deadline: Deadline, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._deadline = deadline
+    deadline: Deadline
 
     def connect(self) -> None:
         super().connect()
-        self._deadline.watch(self.sock)
+        self.deadline.watch(self.sock)
 
 
 class _TlsConnection(http.client.HTTPSConnection, _Connection):
@@ -41,11 +39,19 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         super().__init__()
         self._deadline = deadline
 
+    def _of(self, kind: type[_Connection]) -> Any:
+        def make(*args: Any, **kwargs: Any) -> _Connection:
+            made = kind(*args, **kwargs)
+            made.deadline = self._deadline
+            return made
+
+        return make
+
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, req, deadline=self._deadline)  # type: ignore[arg-type]
+        return self.do_open(self._of(_Connection), req)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_TlsConnection, req, deadline=self._deadline)
+        return self.do_open(self._of(_TlsConnection), req)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -219,6 +223,41 @@ def test_an_answer_that_never_ends_is_given_up_in_time(head: bytes) -> None:
     with dripping(head, b"a") as port, pytest.raises(SinkError) as caught:
         post_json(f"http://127.0.0.1:{port}/", {}, timeout_s=0.25)
     assert caught.value.reason is FailureReason.TIMEOUT and threads("stx-deadline") == []
+
+
+def test_a_service_behind_tls_is_vouched_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An authority that is trusted lets a message pass, an unknown one ends it before anything is sent."""
+    authority, taken = trustme.CA(), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"fine")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.serve_forever, name="fake-tls-service")
+    thread.start()
+    url = f"https://localhost:{server.server_port}/"
+    try:
+        with pytest.raises(SinkError) as caught:
+            post_json(url, {}, timeout_s=10)
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        assert post_json(url, {"a": 1}, timeout_s=10) == b"fine"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert caught.value.reason is FailureReason.TLS and taken == [b'{"a":1}']
 
 
 HOSTILE = "<!channel> pay\r\nBcc: all@example.com\x00 at postgresql://app:s3cr3t@db/x, password=hunter22 \ud800"
