@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-FORK_WAIT_S: Final = 0.25
+FORK_WAIT_S: Final = 1.0
 
 
 class Busy(Exception):
@@ -46,7 +46,7 @@ class Gate:
             lock.release()
 
     def before_fork(self) -> None:
-        """Wait for the statement that runs now, a quarter of a second at most."""
+        """Wait for the statement that runs now, a second at most."""
         self._no_fork.clear()
         if self._lock.acquire(timeout=FORK_WAIT_S):
             self._forking.add(threading.get_ident())
