@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @contextlib.contextmanager
@@ -17,3 +22,14 @@ def no_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def without_collection(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
+    """The same for all that a coroutine function does."""
+
+    @functools.wraps(function)
+    async def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with no_collection():
+            return await function(*args, **kwargs)
+
+    return wrapped

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from otel.collection import no_collection
+from otel.collection import without_collection
 from otel.instrumentation.asgi import HttpTelemetry
 from otel.instrumentation.sqlalchemy import ENGINES
 from otel.instrumentation.streamlit import WATCHER, in_script_thread
@@ -100,8 +100,7 @@ class ObservableApp:
         self._management_socket: Any = None
         self._management: ManagementServer | None = None
         self._lifecycle: contextlib.AsyncExitStack | None = None
-        self._started = False
-        self._has_lifespan = False
+        self._started = self._has_lifespan = False
         self._canary: Canary | None = None
         endpoint = HealthCheckEndpoint(service=self.service)
         routes = HealthRoutes(
@@ -173,18 +172,14 @@ class ObservableApp:
 
     # -- start and stop -----------------------------------------------------------------------------------------
 
+    @without_collection
     async def _start(self) -> None:
         """Start what runs beside the application, once."""
         if self._started:
             return
         self._started = True
-        with no_collection():
-            await self._start_rooms()
-
-    async def _start_rooms(self) -> None:
         stack = self._lifecycle = contextlib.AsyncExitStack()
-        settings = self.settings
-        logs = self.logs
+        settings, logs = self.settings, self.logs
         if logs is None:
             logs = log_as_set(settings)
             stack.callback(logs.restore)
