@@ -18,6 +18,8 @@ _logger = logging.getLogger("otel.export.metrics")
 _logger.addFilter(OncePerMinute())
 
 THREAD_NAME: Final = "stx-metrics"
+#: How long the first interval holds, in seconds.
+FIRST_FOR_S: Final = 600.0
 
 
 class Collector:
@@ -27,11 +29,20 @@ class Collector:
         collect: reads the instruments and hands on what it read; callbacks that hang hold up this thread alone.
         interval_s: time between two collections.
         timeout_s: limit of one collection.
+        first_s: the same in the first ten minutes, None for no difference.
     """
 
-    def __init__(self, collect: Callable[[float], None], *, interval_s: float, timeout_s: float) -> None:
+    def __init__(
+        self,
+        collect: Callable[[float], None],
+        *,
+        interval_s: float,
+        timeout_s: float,
+        first_s: float | None = None,
+    ) -> None:
         self._collect = collect
         self._interval_s = interval_s
+        self._first_s = first_s
         self._timeout_s = timeout_s
         self._begin()
 
@@ -74,9 +85,14 @@ class Collector:
         thread.join(timeout_s)
         return not thread.is_alive()
 
+    def next_after(self, age_s: float) -> float:
+        """Seconds to the next collection, so many seconds after the start."""
+        return self._interval_s if self._first_s is None or age_s >= FIRST_FOR_S else self._first_s
+
     def _run(self) -> None:
         context_api.attach(suppressed_context())
-        due_s = time.monotonic() + self._interval_s
+        began_s = time.monotonic()
+        due_s = began_s + self.next_after(0.0)
         while True:
             self._bell.wait(max(0.0, due_s - time.monotonic()))
             with self._lock:
@@ -84,7 +100,7 @@ class Collector:
                 stopping = self._stopping
             if waiters or (not stopping and time.monotonic() >= due_s):
                 self._once()
-                due_s = time.monotonic() + self._interval_s
+                due_s = time.monotonic() + self.next_after(time.monotonic() - began_s)
             for waiter in waiters:
                 waiter.set()
             if stopping:

@@ -136,6 +136,8 @@ class TelemetryConfig(msgspec.Struct, frozen=True):
         disabled: no spans, metrics or log records are made (OTEL_SDK_DISABLED).
         sampler_ratio: share of traces that is kept, 0 to 1, for the samplers that have one.
         metric_interval_s, metric_timeout_s: how often metrics are collected, and how long a collection may take.
+        metric_first_s: how often they are collected in the first ten minutes, None for no difference; with the store
+            alone and no interval given it is 10, so that a person who has just started sees their charts.
         batch_records: most records of one signal in one request.
         commit_delay_s: longest time between a record and its commit, at most 0.5.
         queue_bytes: bound of what waits in memory.
@@ -156,6 +158,7 @@ class TelemetryConfig(msgspec.Struct, frozen=True):
     sampler_ratio: float = 1.0
     limits: Limits = Limits()
     metric_interval_s: float = 60.0
+    metric_first_s: float | None = 10.0
     metric_timeout_s: float = 30.0
     temporality: Temporality = Temporality.CUMULATIVE
     histogram_aggregation: HistogramAggregation = HistogramAggregation.EXPLICIT
@@ -210,6 +213,7 @@ class TelemetryConfig(msgspec.Struct, frozen=True):
             sampler_ratio=ratio,
             limits=_limits(env),
             metric_interval_s=env.milliseconds("OTEL_METRIC_EXPORT_INTERVAL", 60.0),
+            metric_first_s=None if elsewhere or env.has("OTEL_METRIC_EXPORT_INTERVAL") else 10.0,
             metric_timeout_s=env.milliseconds("OTEL_METRIC_EXPORT_TIMEOUT", 30.0),
             temporality=env.choice(
                 "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", Temporality, Temporality.CUMULATIVE

@@ -315,6 +315,7 @@ def make_meter_provider(
         lambda timeout_s: reader.collect(timeout_millis=1000 * timeout_s),
         interval_s=config.metric_interval_s,
         timeout_s=config.metric_timeout_s,
+        first_s=config.metric_first_s,
     )
     return provider, collect
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from otel.store.ids import row_id, trace_hex
@@ -12,6 +12,9 @@ from otel.store.shards import Shards
 from otel.store.traces import BUCKETS_PER_DOUBLING, bound_s
 
 _MINUTE_NS: Final = 60 * 10**9
+#: Minutes of the finest sums, and those of a step above which they are used.
+_TEN: Final = 10
+_FINE: Final = 3
 #: The newest failed runs that errors are told of.
 _ERRORS: Final = 2000
 _MAX_PAGES: Final = 200
@@ -55,22 +58,19 @@ def overview(shards: Shards, since_ns: int, until_ns: int, steps: int) -> Overvi
     """What happened from one moment to another, in whole minutes."""
     first, last = since_ns // _MINUTE_NS, max(since_ns, until_ns - 1) // _MINUTE_NS
     width = max(1, -(-(last - first + 1) // max(1, steps)))
+    origin, sums = first, ("run_steps", "minute", 1)
+    if width > _FINE:  # steps of whole tens, which are added up already
+        width = -(-width // _TEN) * _TEN
+        origin, sums = first // _TEN * _TEN, ("run_tens", "ten", _TEN)
     whole = _Figures()
     by_step: dict[int, _Figures] = defaultdict(_Figures)
     by_page: dict[str, _Figures] = defaultdict(_Figures)
-    sql = (
-        "SELECT {} AS step, outcome, bucket, sum(count), sum(total) FROM run_steps WHERE minute BETWEEN ? AND ? "
-        "GROUP BY step, outcome, bucket"
-    )
-    time_sql, page_sql = sql.format(f"(minute - {first}) / {width}"), sql.format("page")
-    for _, rows in shards.ask(lambda shard: shard.rows(time_sql, (first, last))):
-        for step, *figures in rows:
-            whole.add(*figures)
-            by_step[step].add(*figures)
-    for _, rows in shards.ask(lambda shard: shard.rows(page_sql, (first, last))):
-        for page, *figures in rows:
-            by_page[page].add(*figures)
-    count = -(-(last - first + 1) // width)
+    for step, *figures in _sums(shards, sums, f"({{}} - {origin}) / {width}", first, last):
+        whole.add(*figures)
+        by_step[step].add(*figures)
+    for page, *figures in _sums(shards, ("run_hours", "hour", 60), "page", first, last):
+        by_page[page].add(*figures)
+    count = -(-(last - origin + 1) // width)
     seconds = max(1.0, (until_ns - since_ns) / 1e9)
     return Overview(
         since_ns,
@@ -83,11 +83,37 @@ def overview(shards: Shards, since_ns: int, until_ns: int, steps: int) -> Overvi
         whole.percentile(0.95),
         whole.percentile(0.99),
         _sessions(shards, since_ns, until_ns),
-        tuple(_step((first + i * width) * _MINUTE_NS, by_step.get(i) or _Figures()) for i in range(min(count, 10_000))),
+        tuple(
+            _step((origin + i * width) * _MINUTE_NS, by_step.get(i) or _Figures()) for i in range(min(count, 10_000))
+        ),
         _pages(by_page),
         _errors(shards, since_ns, until_ns),
         _log_levels(shards, first, last),
     )
+
+
+def _sums(shards: Shards, sums: tuple[str, str, int], key: str, first: int, last: int) -> Iterator[Any]:
+    """`(key, outcome, bucket, count, total)` from the first to the last minute.
+
+    Arguments:
+        sums: table, column and minutes of sums, which tell all but the ends of the time.
+        key: an expression, with `{}` where the minute stands; one for all minutes of a sum.
+    """
+    table, column, minutes = sums
+    sql = (
+        "SELECT {} AS key, outcome, bucket, sum(count), sum(total) FROM {} WHERE {} BETWEEN ? AND ? "
+        "GROUP BY key, outcome, bucket"
+    )
+    low, high = -(-first // minutes), (last + 1) // minutes  # whole sums from `low` to before `high`
+    fine = sql.format(key.format("minute"), "run_steps", "minute")
+    coarse = sql.format(key.format(f"({column} * {minutes})"), table, column)
+    asked = [(fine, first, last)]
+    if low < high:
+        asked = [(fine, first, low * minutes - 1), (coarse, low, high - 1), (fine, high * minutes, last)]
+    for question, begin, end in asked:
+        if begin <= end:
+            for _, rows in shards.ask(lambda shard, q=question, at=(begin, end): shard.rows(q, at)):  # type: ignore[misc]
+                yield from rows
 
 
 def _step(time_ns: int, figures: _Figures) -> RunStep:

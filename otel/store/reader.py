@@ -98,10 +98,7 @@ class StoreReader:
 
     def pages(self) -> list[str]:
         """The names of all pages that ran, in order."""
-        asked = self._shards.ask(
-            lambda shard: shard.rows("SELECT DISTINCT page FROM runs WHERE page != '' AND type = 'full'")
-        )
-        return sorted({row[0] for _, rows in asked for row in rows})
+        return runs.pages(self._shards)
 
     # -- traces -----------------------------------------------------------------------------------------------------
 

@@ -164,6 +164,20 @@ def run_of(row: Any) -> RunRow:
     )
 
 
+def pages(shards: Shards) -> list[str]:
+    """The names of all pages that ran, in order: from name to name through the index, never over every run."""
+    sql = """
+        WITH RECURSIVE names (page) AS (
+            SELECT min(page) FROM runs WHERE page != ''
+            UNION ALL
+            SELECT (SELECT min(page) FROM runs WHERE page != '' AND page > names.page) FROM names
+            WHERE names.page IS NOT NULL LIMIT 1000)
+        SELECT page FROM names WHERE EXISTS (
+            SELECT 1 FROM runs WHERE page != '' AND page = names.page AND type = 'full')"""
+    asked = shards.ask(lambda shard: shard.rows(sql))
+    return sorted({row[0] for _, rows in asked for row in rows})
+
+
 def run_of_trace(shards: Shards, hi: int, lo: int) -> RunRow | None:
     """The run that a trace is of: of several roots the first."""
     sql = f"SELECT {COLUMNS} FROM runs WHERE trace_hi = ? AND trace_lo = ? ORDER BY id LIMIT 1"  # noqa: S608

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 APPLICATION_ID: Final = 0x53545854  # "STXT"
-VERSION: Final = 2
+VERSION: Final = 3
 BUSY_S: Final = 2.0
 SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 SUFFIX: Final = ".db"
@@ -97,8 +97,21 @@ SESSION_MEMORY: Final = (
         WITHOUT ROWID""",
 )
 
+#: `run_steps` added up: of ten minutes without pages, of an hour with them; a day is then read in a few milliseconds.
+RUN_SUMS: Final = (
+    """CREATE TABLE run_tens (
+        ten INTEGER, outcome TEXT, bucket INTEGER, count INTEGER NOT NULL, total INTEGER NOT NULL,
+        PRIMARY KEY (ten, outcome, bucket)) WITHOUT ROWID""",
+    """CREATE TABLE run_hours (
+        hour INTEGER, page TEXT, outcome TEXT, bucket INTEGER, count INTEGER NOT NULL, total INTEGER NOT NULL,
+        PRIMARY KEY (hour, page, outcome, bucket)) WITHOUT ROWID""",
+    "INSERT INTO run_tens SELECT minute / 10, outcome, bucket, sum(count), sum(total) FROM run_steps GROUP BY 1, 2, 3",
+    """INSERT INTO run_hours SELECT minute / 60, page, outcome, bucket, sum(count), sum(total) FROM run_steps
+        GROUP BY 1, 2, 3, 4""",
+)
+
 #: Version → the statements that lead to it from the one before.
-MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: TABLES, 2: SESSION_MEMORY}
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: TABLES, 2: SESSION_MEMORY, 3: RUN_SUMS}
 
 # Primary codes of what says nothing about the file's contents: permission, busy, locked, out of memory, read-only,
 # interrupted, input/output, full, can't be opened.

@@ -9,7 +9,8 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -32,10 +33,10 @@ _LATE: Final = (
     "UPDATE runs SET spans = spans + ?, queries = queries + ?, query_ns = query_ns + ?, errors = errors + ? "
     "WHERE id = ?"
 )
-_RUN_STEP: Final = (
-    "INSERT INTO run_steps VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-    "count = count + excluded.count, total = total + excluded.total"
-)
+_ADD: Final = "INSERT INTO {} ON CONFLICT DO UPDATE SET count = count + excluded.count, total = total + excluded.total"
+_RUN_STEP: Final = _ADD.format("run_steps VALUES (?, ?, ?, ?, ?, ?)")
+_RUN_TEN: Final = _ADD.format("run_tens VALUES (?, ?, ?, ?, ?)")
+_RUN_HOUR: Final = _ADD.format("run_hours VALUES (?, ?, ?, ?, ?, ?)")
 _SESSION: Final = (
     "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
     "first = min(first, excluded.first), runs = runs + excluded.runs, failed = failed + excluded.failed, "
@@ -88,6 +89,8 @@ class Rows(msgspec.Struct):
             (_RUN, traces.runs),
             (_LATE, [_late(number, each) for number, each in traces.late.items()]),
             (_RUN_STEP, [(*key, *values) for key, values in traces.run_steps.items()]),
+            (_RUN_TEN, _sums((minute // 10, *key[1:], *each) for (minute, *key), each in traces.run_steps.items())),
+            (_RUN_HOUR, _sums((minute // 60, *key, *each) for (minute, *key), each in traces.run_steps.items())),
             (_SESSION, [(name, *values) for name, values in traces.sessions.items()]),
             (_STATEMENT, [(number, *each) for number, each in traces.statements.items()]),
             (_STATEMENT_STEP, [_step(key, values) for key, values in traces.statement_steps.items()]),
@@ -103,6 +106,16 @@ class Rows(msgspec.Struct):
             (_SESSION_MEMORY, self.session_memory),
         ]
         return [(statement, rows) for statement, rows in found if rows]
+
+
+def _sums(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows with the same key added up; the last two columns are count and total."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for *key, count, total in rows:
+        held = found.setdefault(tuple(key), [0, 0])
+        held[0] += count
+        held[1] += total
+    return [(*key, *held) for key, held in found.items()]
 
 
 def _step(key: tuple[int, int], values: Sequence[int]) -> tuple[int, ...]:

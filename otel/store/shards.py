@@ -18,6 +18,7 @@ T = TypeVar("T")
 PATIENCE_S: Final = 2.0
 #: SQLite looks at the clock once in so many steps of its machine.
 _STEPS: Final = 50_000
+_FURTHEST: Final = (1 << 63) - 1
 
 
 class Shard:
@@ -40,7 +41,7 @@ class Shard:
             sqlite3.Error: the file can't be read, or the query took too long (`is_interrupt`).
         """
         self._deadline = time.monotonic() + PATIENCE_S
-        return self._connection.execute(sql, parameters).fetchall()
+        return self._connection.execute(sql, _bounded(parameters)).fetchall()
 
     def one(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
         """The first row of a query, None for none."""
@@ -50,6 +51,17 @@ class Shard:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+def _bounded(parameters: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
+    """Parameters with numbers that SQLite can hold: a time before or after all times is the first or the last."""
+    if isinstance(parameters, Mapping):
+        return {name: _held(value) for name, value in parameters.items()}
+    return [_held(value) for value in parameters]
+
+
+def _held(value: Any) -> Any:
+    return min(max(value, -_FURTHEST - 1), _FURTHEST) if isinstance(value, int) else value
 
 
 def is_interrupt(error: sqlite3.Error) -> bool:

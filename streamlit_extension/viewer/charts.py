@@ -140,13 +140,14 @@ def _paths(number: int, curve: Curve, x: Callable[[int], float], y: Callable[[fl
     base = round(_HEIGHT * min(1.0, max(0.0, y(0.0))), 2)
     for stretch in _stretches(curve.points):
         points = [(round(_WIDTH * x(at), 1), round(_HEIGHT * y(value), 2)) for at, value in stretch]
-        if len(points) == 1:
-            points.append((points[0][0] + 2, points[0][1]))
+        alone = " alone" if len(points) == 1 else ""  # a dot: the end of a thick line
+        if alone:
+            points.append((round(points[0][0] + 0.1, 1), points[0][1]))
         line = " ".join(f"{a},{b}" for a, b in points)
         area = f"{points[0][0]},{base} {line} {points[-1][0]},{base}"
         found.append(
-            Markup('<polygon class="area c{0}" points="{1}"/><polyline class="line c{0}" points="{2}"/>').format(
-                number, area, line
+            Markup('<polygon class="area c{0}" points="{1}"/><polyline class="line c{0}{3}" points="{2}"/>').format(
+                number, area, line, alone
             )
         )
     return Markup("").join(found)

@@ -44,12 +44,12 @@ class Failure:
     is_statement: bool
 
 
-def failures(spans: Sequence[SpanRow], told: str = "") -> list[Failure]:
-    """The deepest failed spans, statements first; one that says nothing itself has what its run `told`."""
+def failures(spans: Sequence[SpanRow], told: str = "", most: int = 5) -> list[Failure]:
+    """The deepest failed spans, statements first, `most` of them; one that says nothing has what its run `told`."""
     failed = {span.span_id: span for span in spans if span.status == "error" or _exception(span) is not None}
     above = {span.parent_id for span in failed.values()}
     deepest = [span for span_id, span in failed.items() if span_id not in above] or list(failed.values())
-    return sorted((_failure(span, told) for span in deepest), key=lambda each: not each.is_statement)
+    return [_failure(span, told) for span in sorted(deepest, key=lambda span: not _is_statement(span))[:most]]
 
 
 def _exception(span: SpanRow) -> Mapping[str, Any] | None:
@@ -60,8 +60,13 @@ def _failure(span: SpanRow, run_told: str) -> Failure:
     told = _exception(span) or {}
     kind = told.get(Attribute.EXCEPTION_TYPE.value) or span.attributes.get(Attribute.ERROR_TYPE.value) or ""
     message = told.get(Attribute.EXCEPTION_MESSAGE.value) or run_told or span.status_text
-    statement = any(name in span.attributes for name in (_STATEMENT, Attribute.DB_SYSTEM_NAME.value))
-    return Failure(span.span_id, label_of(span), text.one_line(kind, 80), text.one_line(message, 400), statement)
+    return Failure(
+        span.span_id, label_of(span), text.one_line(kind, 80), text.one_line(message, 400), _is_statement(span)
+    )
+
+
+def _is_statement(span: SpanRow) -> bool:
+    return _STATEMENT in span.attributes or Attribute.DB_SYSTEM_NAME.value in span.attributes
 
 
 @dataclass(frozen=True, slots=True)

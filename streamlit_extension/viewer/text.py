@@ -131,20 +131,28 @@ def ago(seconds: float) -> str:
 
 
 _TIME: Final = re.compile(r"(\d{1,6})(s|m|h|d)")
+_LAST_NS: Final = (1 << 63) - 1
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def since_ns(text: str, now_ns: int) -> int | None:
-    """`15m`, `6h`, `7d` (ago) or an ISO time (UTC unless it says otherwise) in ns since the epoch; None for neither."""
+    """`15m`, `6h`, `7d` (ago) or an ISO time (UTC unless it says otherwise) in ns since the epoch; None for neither.
+
+    What lies before 1970, or beyond the calendar of 64 bits (2262), is the first or the last moment that there is.
+    """
     match = _TIME.fullmatch(text.strip())
     if match is not None:
-        return now_ns - int(match[1]) * _SECONDS[match[2]] * 1_000_000_000
+        return _within(now_ns - int(match[1]) * _SECONDS[match[2]] * 1_000_000_000)
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         return None
     found = found.replace(tzinfo=UTC) if found.tzinfo is None else found
     try:
-        return int(found.timestamp() * 1_000_000) * 1000
+        return _within(int(found.timestamp() * 1_000_000) * 1000)
     except (OverflowError, ValueError, OSError):
         return None
+
+
+def _within(ns: int) -> int:
+    return min(max(ns, 0), _LAST_NS)

@@ -12,8 +12,8 @@ from typing import Final
 
 #: So many alike siblings without children are shown as one row ("42 × SELECT").
 REPEATS: Final = 4
-#: Rows that are shown before the reader asks for all, and then.
-SHOWN_ROWS, ALL_ROWS = 400, 20_000
+#: Rows of one page: what a browser lays out, and a thread renders, while nobody notices.
+SHOWN_ROWS: Final = 400
 #: Marks in the bar of one repeated row: more could not be told apart.
 MOST_MARKS: Final = 120
 #: A span counts for the axis if it lies within so many times the run's own length after its start.
@@ -202,12 +202,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """Rows in order; `total` spans there are, `hidden` of them are not shown."""
+    """Rows in order; `total` spans there are, `hidden` of them come on later pages. `skipped` rows came before."""
 
     rows: tuple[Row, ...]
     window: Window
     total: int
     hidden: int = 0
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +259,7 @@ def lay_out(
     opened: Collection[str] = (),
     selected: str = "",
     limit: int = SHOWN_ROWS,
+    skip: int = 0,
 ) -> Waterfall:
     """Lay a tree out.
 
@@ -267,11 +269,15 @@ def lay_out(
         opened: keys of groups whose members are shown.
         selected: a span that is shown by itself.
         limit: the most rows.
+        skip: rows that are on earlier pages; too many show the beginning.
     """
     window = window or window_of(tree)
     childless = {span_id for span_id in tree.bars if not tree.children.get(span_id)}
     selected_only = {selected} if selected else set()
-    shapes, shown = _shapes(tree, childless, selected_only, set(opened), limit)
+    skip = skip if 0 < skip < len(tree.bars) * 2 else 0
+    shapes, shown = _shapes(tree, childless, selected_only, set(opened), skip + limit)
+    skip = skip if skip < len(shapes) else 0
+    shapes = shapes[skip:] if skip else shapes[:limit]
     stretches: dict[str, list[Segment]] = {}
     for each in path:
         stretches.setdefault(each.span_id, []).append(each)
@@ -280,7 +286,7 @@ def lay_out(
         following = shapes[number + 1].depth if number + 1 < len(shapes) else 0
         opens = shape.opens and following > shape.depth
         rows.append(_row(shape, window, stretches, opens=opens))
-    return Waterfall(tuple(rows), window, len(tree.bars), len(tree.bars) - shown)
+    return Waterfall(tuple(rows), window, len(tree.bars), len(tree.bars) - shown, skip)
 
 
 def _shapes(tree: Tree, childless: set[str], alone: set[str], opened: set[str], limit: int) -> tuple[list[_Shape], int]:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from otel.collector import THREAD_NAME, Collector
+from otel.collector import FIRST_FOR_S, THREAD_NAME, Collector
 
 
 def running() -> list[threading.Thread]:
@@ -76,3 +76,15 @@ def test_one_that_fails_goes_on_and_says_so_once(caplog: pytest.LogCaptureFixtur
     assert collector.stop(10)
     assert len([each for each in caplog.records if each.name == "otel.export.metrics"]) == 1
     assert "hunter2" not in caplog.text
+
+
+def test_it_is_quicker_in_the_first_ten_minutes() -> None:
+    """The first interval comes first and gives way to the other."""
+    collector = Collector(lambda _: None, interval_s=60.0, timeout_s=1.0, first_s=10.0)
+    assert [collector.next_after(age_s) for age_s in (0.0, 599.0, FIRST_FOR_S, 1e6)] == [10.0, 10.0, 60.0, 60.0]
+    assert Collector(lambda _: None, interval_s=60.0, timeout_s=1.0).next_after(0.0) == 60.0
+    collected = threading.Event()
+    quick = Collector(lambda _: collected.set(), interval_s=3600.0, timeout_s=1.0, first_s=0.01)
+    quick.start()
+    assert collected.wait(10)
+    assert quick.stop(10)

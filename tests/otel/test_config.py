@@ -247,3 +247,15 @@ def test_whatever_is_set_gives_a_configuration_or_one_line(environ: dict[str, An
         assert isinstance(TelemetryConfig.from_environment(environ), TelemetryConfig)
     except ConfigError as error:
         assert len(str(error).splitlines()) == 1
+
+
+def test_the_store_alone_has_points_soon() -> None:
+    """Metrics are collected more often at first where only the store gets them and nobody has said how often."""
+    here = TelemetryConfig.from_environment({})
+    assert (here.metric_first_s, here.metric_interval_s) == (10.0, 60.0)
+    for environ in (
+        {"OTEL_METRIC_EXPORT_INTERVAL": "60000"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"},
+        {"OTEL_METRICS_EXPORTER": "none"},
+    ):
+        assert TelemetryConfig.from_environment(environ).metric_first_s is None

@@ -78,5 +78,7 @@ def test_moments_from_an_address() -> None:
     assert text.since_ns("1970-01-01T00:00:01", hour) == 10**9
     for nonsense in ("", "yesterday", "999999999d", "9999-99-99", "-5m"):
         assert text.since_ns(nonsense, hour) is None
+    last = (1 << 63) - 1
+    assert [text.since_ns(far, hour) for far in ("999999d", "0001-01-01", "9999-12-31")] == [0, 0, last]
     assert text.ago(0) == "just now"
     assert text.ago(200) == "3 min ago"

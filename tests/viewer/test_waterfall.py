@@ -114,6 +114,17 @@ def test_ten_thousand_levels_and_ten_thousand_children_are_no_matter() -> None:
     assert sum(time_on_path(critical_path(crowd, crowd.main)).values()) == 10**6
 
 
+def test_a_crowd_is_shown_page_by_page() -> None:
+    """Each span is on exactly one page, in order; a page that is not there is the first."""
+    crowd = build_tree([bar("r", end=10**6), *(bar(f"c{n}", "r", n, n + 5, name=f"n{n}") for n in range(1_000))])
+    pages = [lay_out(crowd, limit=400, skip=skip) for skip in (0, 400, 800)]
+    shown = [row.bar.span_id for page in pages for row in page.rows]
+    assert shown == ["r", *(f"c{n}" for n in range(1_000))]
+    assert [(page.hidden, page.skipped) for page in pages] == [(601, 0), (201, 400), (0, 800)]
+    for nonsense in (-1, 1_001, 10**12):
+        assert lay_out(crowd, limit=400, skip=nonsense).rows == pages[0].rows
+
+
 def test_a_clock_that_is_plainly_another_does_not_squeeze_the_picture() -> None:
     """A span of 1970 or of next year is marked as outside; one a little before or after widens the picture."""
     start = 10**18

@@ -53,7 +53,7 @@ def show(room: Room, trace_id: str) -> Answer:
         path=path,
         opened=ask.get("open").split("."),
         selected=selected.span_id if selected else "",
-        limit=waterfall.ALL_ROWS if everything else waterfall.SHOWN_ROWS,
+        skip=_rows_before(ask.get("from")),
     )
     limit = ALL_LOGS if everything else SHOWN_LOGS
     logs = room.reader.logs(LogQuery(trace_id=trace_id), limit=limit, newest_first=False)
@@ -68,6 +68,7 @@ def show(room: Room, trace_id: str) -> Answer:
         spans=spans,
         label_of=label_of,
         drawn=drawn,
+        page_rows=waterfall.SHOWN_ROWS,
         ticks=waterfall.ticks(window),
         offset_s=(window.start_ns - whole.start_ns) / 1e9,
         whole=whole,
@@ -75,7 +76,7 @@ def show(room: Room, trace_id: str) -> Answer:
         zoom_on=_shares(whole, selected),
         selected=selected,
         detail=None if selected is None else detail_of(selected, trace, show_all=everything),
-        failures=failures(trace.spans, told)[:5],
+        failures=failures(trace.spans, told),
         told=told,
         repeats=repeats(trace.spans)[:5],
         logs=logs,
@@ -86,6 +87,10 @@ def show(room: Room, trace_id: str) -> Answer:
         own=own,
         named=_named(own, spans, tree.main),
     )
+
+
+def _rows_before(asked: str) -> int:
+    return int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 8 else 0
 
 
 def _zoom(whole: waterfall.Window, asked: str) -> waterfall.Window:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel.store.model import LogQuery, LogRow, RunFilter, RunRow
@@ -179,3 +179,34 @@ def test_the_overview_adds_up(filled: tuple[Place, list[Any], list[Any]]) -> Non
     assert overview.sessions == 7
     assert overview.log_levels["error"] == sum(each.severity_number == 17 for each in facts)
     assert overview.p99_s == pytest.approx(2.0, rel=0.09)
+
+
+@given(first=st.integers(0, 5000), length=st.integers(1, 3000), steps=st.integers(1, 90))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_sums_of_hours_tell_the_same_as_minutes(spread: Place, first: int, length: int, steps: int) -> None:
+    """Whatever the time: what whole tens and hours tell and what the minutes at the ends tell add up to every run."""
+    minute = 60 * 10**9
+    overview = spread.reader.overview(first * minute, (first + length) * minute, steps=steps)
+    expected = [at for at in SPREAD if first <= at < first + length]
+    assert overview.runs == sum(page.runs for page in overview.pages) == len(expected)
+    width = round(overview.step_s) // 60
+    for step in overview.steps:
+        begin = step.time_ns // minute
+        assert step.runs == sum(begin <= at < begin + width for at in expected)
+
+
+#: Minutes since the epoch at which runs ended.
+SPREAD = [*range(0, 130, 7), 599, 600, 601, *range(1200, 4800, 13)]
+
+
+@pytest.fixture
+def spread(place: Place) -> Place:
+    """A store with a run at each of those minutes."""
+    store = place.store()
+    spans = [
+        each
+        for number, at in enumerate(SPREAD)
+        for each in run(number + 1, page=f"p{number % 3}", start_ns=at * 60 * 10**9 + 10**9)
+    ]
+    place.commit(store, traces_batch(spans))
+    return place
