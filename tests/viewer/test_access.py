@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from streamlit_extension.endpoints.entitlement import Audience
@@ -126,8 +127,8 @@ async def test_a_session_can_not_be_made_up(desktop: Open, monkeypatch: pytest.M
             assert answer.status_code == 401, each
         good = {"cookie": f"theme=dark; {name}={value}"}
         assert (await client.get("/telemetry/", headers=good)).status_code == 200
-        access: Any = opened.page._access
-        object.__setattr__(access, "wall", lambda: int(until) + 1.0)
+        later = msgspec.structs.replace(opened.page._access, wall=lambda: int(until) + 1.0)
+        monkeypatch.setattr(opened.page, "_access", later)
         assert (await client.get("/telemetry/", headers=good)).status_code == 401
 
 
