@@ -191,10 +191,10 @@ def test_a_forked_child_that_ends_as_programs_do_loses_nothing(
     """It calls `sys.exit()` at once after its last record, as does its own child; the parent goes on and takes over."""
     otlp.otherwise = Reply() if answers else Reply(503)
     body = f"""
-import dataclasses, pathlib
+import msgspec, pathlib
 telemetry.shutdown(5)
 telemetry.uninstall()
-telemetry = install(dataclasses.replace(
+telemetry = install(msgspec.structs.replace(
     TelemetryConfig.from_environment(os.environ, service_name="forking"), data_dir=pathlib.Path({str(tmp_path)!r})
 ))
 pids = []
