@@ -33,6 +33,14 @@ def test_a_chart_says_what_it_shows() -> None:
     assert made.count("<polyline") == 2
 
 
+def test_a_value_alone_is_a_dot() -> None:
+    """One point between gaps has no length that a line could show."""
+    curve = charts.Curve("p95", [(0, None), (50, 2.0), (60, None), (80, 1.0), (90, 2.0)])
+    made = charts.chart([curve], span_ns=(0, 100), form=text.number, title="Duration")
+    assert made.count('class="line c0 alone"') == 1
+    assert made.count('class="line c0"') == 1
+
+
 def test_the_axis_ends_above_the_greatest() -> None:
     """At a round number, and below zero only where something is."""
     assert charts.bounds([charts.Curve("", [(0, 4.7)])]) == (0.0, 5.0)

@@ -114,7 +114,7 @@ def test_retention_holds_the_size_under_load(place: Place) -> None:
     for number in range(120):
         facts = [fact(f"number{number} {i} " + "word " * 40, attributes={"n": number}) for i in range(400)]
         place.commit(store, logs_batch(facts))
-        sizes.append(sum(path.stat().st_size for path in place.folder.iterdir()))
+        sizes.append(sum(schema.size_of(path) for path in place.folder.glob("*.db")))  # the keeper removes meanwhile
         if number % 10 == 9:
             store.keeper.look_after()
     assert store.keeper.removed > 0
@@ -236,9 +236,13 @@ def test_an_older_file_is_brought_forward(place: Place) -> None:
         "INSERT INTO logs VALUES (?, ?, 9, 'INFO', 'app', NULL, 'old', NULL, NULL, NULL, NULL)", (number, moment)
     )
     connection.execute("INSERT INTO words (rowid, text) VALUES (?, 'old')", (number,))
+    minutes = [moment // (60 * 10**9) - ago for ago in (200, 100, 90)]
+    connection.executemany("INSERT INTO run_steps VALUES (?, 'p', 'success', 5, 3, 300)", [(each,) for each in minutes])
     connection.commit()
     connection.close()
     assert all_messages(place.reader, LogQuery(text="old")) == ["old"]
+    day = place.reader.overview(moment - 86_400 * SECOND, moment)
+    assert day.runs == sum(step.runs for step in day.steps) == sum(page.runs for page in day.pages) == 9
     store = place.store()
     place.commit(store, logs_batch([fact("new")]), traces_batch(run(5, queries=["SELECT 1"] * 9)))
     assert sorted(all_messages(place.reader)) == ["new", "old"]
