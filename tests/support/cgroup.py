@@ -14,10 +14,9 @@ LIMIT_BYTES = 512 * 1024 * 1024
 CONTAINED = """
 import sys
 from pathlib import Path
-from streamlit_extension.monitoring import collector
-from streamlit_extension.monitoring.machine import Machine
-made = Machine(root=Path(sys.argv.pop(1)))
-collector.this_machine = lambda: made
+from streamlit_extension.monitoring import machine
+made = machine.Machine(root=Path(sys.argv.pop(1)))
+machine.this_machine = lambda: made  # before anybody imports it by its name
 from streamlit_extension.cli import main
 main()
 """
