@@ -181,7 +181,7 @@ class OpenRun(msgspec.Struct):
     """A run that has not ended.
 
     `rerun` and `stopped` say how the script's function ended, where that is known; `errors` holds the
-    errors that were told until its end, so that none is told twice.
+    errors that were told until its end, so that none is told twice; `failure` is the outcome of the first.
     """
 
     start: RunStart
@@ -192,6 +192,7 @@ class OpenRun(msgspec.Struct):
     tracer: RunTracer | None = None
     handle: Any = None
     error_type: str | None = None
+    failure: RunOutcome = RunOutcome.ERROR
     errors: tuple[BaseException, ...] = ()
     rerun: bool = False
     stopped: bool = False

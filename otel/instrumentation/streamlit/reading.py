@@ -10,6 +10,11 @@ from typing import Any
 
 import msgspec
 
+from otel.instrumentation.streamlit.model import RunOutcome
+
+#: Where Streamlit compiles the main script and pages.
+_COMPILER = "streamlit.runtime.scriptrunner.script_cache"
+
 
 class CacheStatistics(msgspec.Struct, frozen=True):
     """Streamlit's own caches (`st.cache_data`, `st.cache_resource`), summed.
@@ -192,6 +197,16 @@ def cache_entries() -> Iterator[Any]:
                 entries = _entries(getattr(getattr(cache, "storage", cache), "_mem_cache", None))
                 if entries is not None:
                     yield entries
+
+
+def failure_of(error: BaseException) -> RunOutcome:
+    """How a run ends by this error: a page that can't be compiled is compiled while the main script runs."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__") == _COMPILER:
+            return RunOutcome.COMPILE_ERROR
+        trace = trace.tb_next
+    return RunOutcome.ERROR
 
 
 def _entries(memory: Any) -> Any:

@@ -182,7 +182,7 @@ class RunWatcher:
         run.session.page_script_hash = page
         if outcome is not RunOutcome.COMPILE_ERROR:
             if run.error_type is not None:
-                outcome = RunOutcome.ERROR
+                outcome = run.failure
             elif run.rerun:
                 outcome = RunOutcome.RERUN
             elif run.stopped or outcome is RunOutcome.STOPPED:
@@ -229,7 +229,7 @@ class RunWatcher:
             run.errors = (*run.errors, error)
             first = run.error_type is None
             if first:
-                run.error_type = type(error).__name__
+                run.error_type, run.failure = type(error).__name__, reading.failure_of(error)
         if run.tracer is not None and run.handle is not None:
             run.tracer.run_failed(run.handle, error, first)
 

@@ -252,6 +252,32 @@ async def test_a_compile_error_is_told_once(trace_server: StartTraced, script: C
     assert [(each["error"], each["trace"]) for each in logs] == [("SyntaxError", run["trace"])]
 
 
+async def test_a_page_that_can_not_be_compiled_is_told_so(
+    trace_server: StartTraced, script: Callable[..., Path]
+) -> None:
+    """Streamlit compiles a page while the main script runs: the outcome is the same as for the script itself."""
+    broken = script("import streamlit as st\nst.write('x'\n", "broken.py")
+    main = script(f"import streamlit as st\nst.navigation([st.Page({str(broken)!r})]).run()\n")
+    traced = trace_server(main, *OPTIONS)
+    async with StreamlitClient(traced.url):
+        run = traced.wait_for(lambda: traced.runs)[0]
+    assert (run["attributes"]["streamlit.run.outcome"], run["attributes"]["error.type"]) == (
+        "compile_error", "SyntaxError"
+    )  # fmt: skip
+    assert [each["attributes"]["exception.type"] for each in run["events"]] == ["SyntaxError"]
+
+
+async def test_a_module_that_can_not_be_compiled_is_an_error_of_the_script(
+    trace_server: StartTraced, script: Callable[..., Path]
+) -> None:
+    """The script itself was compiled: its import failed."""
+    script("def\n", "half_written.py")
+    traced = trace_server(script("import half_written\n"), *OPTIONS)
+    async with StreamlitClient(traced.url):
+        run = traced.wait_for(lambda: traced.runs)[0]
+    assert (run["attributes"]["streamlit.run.outcome"], run["attributes"]["error.type"]) == ("error", "SyntaxError")
+
+
 async def test_threads_executors_and_tasks_keep_the_run(
     trace_server: StartTraced, script: Callable[[str], Path]
 ) -> None:
