@@ -29,7 +29,7 @@ class Collector:
         collect: reads the instruments and hands on what it read; callbacks that hang hold up this thread alone.
         interval_s: time between two collections.
         timeout_s: limit of one collection.
-        first_s: the same in the first ten minutes, None for no difference.
+        first_s: the same in the first ten minutes where it is shorter, None for no difference.
     """
 
     def __init__(
@@ -87,7 +87,9 @@ class Collector:
 
     def next_after(self, age_s: float) -> float:
         """Seconds to the next collection, so many seconds after the start."""
-        return self._interval_s if self._first_s is None or age_s >= FIRST_FOR_S else self._first_s
+        return (
+            self._interval_s if self._first_s is None or age_s >= FIRST_FOR_S else min(self._first_s, self._interval_s)
+        )
 
     def _run(self) -> None:
         context_api.attach(suppressed_context())

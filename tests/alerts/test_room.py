@@ -55,10 +55,10 @@ def test_every_configured_sink_is_made_and_none_shows_a_secret() -> None:
 
 
 def test_links_without_bases_or_example() -> None:
-    """No base, no link; no example, the telemetry page alone."""
+    """No base, no link; no example, the telemetry page itself and Jaeger's search."""
     assert Links().for_trace(TRACE) == ()
     only = Links("https://a.example.com", "https://j.example.com").for_trace(None)
-    assert [link.url for link in only] == ["https://a.example.com/telemetry/"]
+    assert [link.url for link in only] == ["https://a.example.com/telemetry/", "https://j.example.com/search"]
     odd = Links("https://a.example.com").for_trace("../../x?y")
     assert odd[0].url == "https://a.example.com/telemetry/traces/..%2F..%2Fx%3Fy"
 
