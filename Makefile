@@ -12,7 +12,7 @@ ARGS ?=
 PAGES := streamlit_extension/demo/app
 PYTEST_ARGS ?=
 
-.PHONY: help run test check lint types audit bench soak stack lock manifests clean setup
+.PHONY: help run test cover check lint types audit bench soak stack lock manifests clean setup
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ run: $(READY)  ## start the sample application on port 8501 (ARGS="--simulate 5"
 test: $(READY)  ## run the tests
 	@echo "==> running the tests (what needs PostgreSQL, Redis, haproxy or Chromium is skipped where they are absent)"
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+cover: $(READY)  ## run the tests and tell what of the code they run
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 check: lint types test audit  ## all of it: lint, types, tests, audit
 
