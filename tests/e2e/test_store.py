@@ -111,7 +111,14 @@ async def test_logs_are_followed(serve: Start, script: Script, tmp_path: Path) -
         await client.wait_finished(1)
         until(server, tmp_path / "data", ("logs", "--query", "paid"), lambda out: len(out.splitlines()) == 1)
         command = [sys.executable, "-m", "streamlit_extension", "logs", "--query", "paid", "--follow", "--json"]
-        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+        # Tests that run in the background inherit that Ctrl+C is ignored; a user's terminal does not do that.
+        process = subprocess.Popen(
+            command,
+            env=env,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         try:
             assert process.stdout is not None
             seen = [json.loads(process.stdout.readline())["trace_id"]]
