@@ -14,8 +14,11 @@ from tests.stack.backends import until
 from tests.stack.conftest import StartStack
 from tests.support.stack import built
 
-SECONDS = 30 if os.environ.get("STX_SOAK") else 10
+SOAK = bool(os.environ.get("STX_SOAK"))
+SECONDS = 30 if SOAK else 10
 SPANS_A_SECOND = 5000
+#: The least share of them that has to be sent: the generator gives up what it can't send in time on a busy machine.
+LEAST = 0.9 if SOAK else 0.2
 WORKERS = 8
 MEMORY_MIB = 512
 
@@ -35,8 +38,7 @@ def test_five_thousand_spans_a_second_lose_none(
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS + 60)
     accepted = backends.own("otelcol_receiver_accepted_spans")
-    # The generator gives up what it can't send in time on a busy machine; what it sent is what can be lost here.
-    assert accepted > 0.2 * SPANS_A_SECOND * SECONDS, done.stderr[-2000:]
+    assert accepted > LEAST * SPANS_A_SECOND * SECONDS, done.stderr[-2000:]
     sent = until(lambda: backends.own("otelcol_exporter_sent_spans"), lambda seen: seen >= accepted, 90)
     assert sent == accepted
     assert backends.own("otelcol_receiver_refused_spans") == 0
