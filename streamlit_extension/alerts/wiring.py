@@ -70,11 +70,14 @@ class RunningAlerts:
             self._thread.join(max(0.0, timeout_s))
         with self._lock:
             alerts, self._alerts = self._alerts, None
-        if alerts is None:
-            return True
-        ended = alerts.stop(max(0.0, deadline_s - time.monotonic()))
-        self._close()
-        return ended
+        return alerts is None or alerts.stop(max(0.0, deadline_s - time.monotonic()))
+
+    def close(self) -> None:
+        """End what a stop has not, and take away what shows them: until then a last collection tells of them."""
+        self.stop(0.0)
+        with self._lock:
+            close, self._close = self._close, lambda: None
+        close()
 
     def stop_by(self, deadline: Deadline) -> tuple[str, ...]:
         """The step of a stop: deliver what can be; names what was cut off."""
@@ -114,7 +117,7 @@ def start_alerts(
     configure_circuits(settings)
     running = RunningAlerts(partial(_make, settings, data_dir, read, service))
     running.start()
-    stack.callback(running.stop, 0.0)
+    stack.callback(running.close)
     return running
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from otel.records import DropReason, Signal
+from otel.spool.gate import GATE
 from otel.store import keeper, schema
 from otel.store.model import LogQuery, RunFilter
 from otel.store.reader import StoreReader
@@ -195,14 +196,14 @@ def test_a_file_that_is_damaged_while_it_is_written_is_replaced(place: Place) ->
     store = place.store()
     place.commit(store, traces_batch(run(7)), logs_batch([fact("before")]))
     assert store._segment is not None
-    store._segment.run(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-    size = store._segment.path.stat().st_size
-    with open(store._segment.path, "r+b") as opened:  # no lock of SQLite's is held between two commits
-        opened.seek(4096)
-        opened.write(os.urandom(size - 4096))
-    store._segment.run(
-        lambda connection: connection.execute("PRAGMA shrink_memory").fetchall()
-    )  # else it need not look
+    with GATE():  # the keeper looks after the file too
+        segment = store._segment
+        segment.run(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        size = segment.path.stat().st_size
+        with open(segment.path, "r+b") as opened:  # no lock of SQLite's is held between two commits
+            opened.seek(4096)
+            opened.write(os.urandom(size - 4096))
+        segment.run(lambda connection: connection.execute("PRAGMA shrink_memory").fetchall())  # else it need not look
     for number in range(50):
         place.commit(store, traces_batch(run(8 + number)), logs_batch([fact(f"after {number}")]))
     assert store.state().damaged == 1
