@@ -67,7 +67,7 @@ $(PEERS)/.ready: requirements/peers.txt
 soak: $(READY)  ## the tests at their full sizes
 	@STX_SOAK=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-stack:  ## build the backends that tests talk to, from their Go modules (minutes, once)
+stack:  ## build the backends that tests talk to, from Go and Maven modules (minutes, once)
 	@$(PYTHON) scripts/stack_build.py
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \

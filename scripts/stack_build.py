@@ -1,8 +1,9 @@
-"""Build the real backends that tests talk to, from the Go modules under tests/stack: `stack_build.py kube etcd`.
+"""Build the real backends that tests talk to, from the modules under tests/stack: `stack_build.py kube etcd`.
 
-Each module is built once for what its files hold and for the Go that builds it, into NAME-HASH/ in a folder of the user
-(`STX_STACK_CACHE`, else `streamlit-extension/stack` in the cache of the user), so that another checkout finds it; the
-folder is printed. What nobody has used for a month goes when something new is built.
+A module is one of Go (go.mod, go.sum) or of Maven: pom.xml, the hashes of the jars that it brings (jars.sha256), and a
+script for each program (NAME.sh). Each is built once for what its files hold and for the Go that builds it, into
+NAME-HASH/ in a folder of the user (`STX_STACK_CACHE`, else `streamlit-extension/stack` in the cache of the user), so
+that another checkout finds it; the folder is printed. What nobody has used for a month goes when something is built.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Final
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ROOT / "tests" / "stack"
 _UNUSED_S: Final = 30 * 86_400.0
+_SOURCES: Final = (".go", ".mod", ".sum", ".java", ".sh", ".sha256", ".xml")
 
 
 class BuildError(Exception):
@@ -32,7 +34,12 @@ class BuildError(Exception):
 
 def modules() -> list[str]:
     """Return the names of what can be built."""
-    return sorted(path.parent.name for path in MODULES.glob("*/go.mod"))
+    return sorted(path.parent.name for kind in ("go.mod", "pom.xml") for path in MODULES.glob(f"*/{kind}"))
+
+
+def tools_of(name: str) -> tuple[str, ...]:
+    """Return the programs that a module is built with."""
+    return ("mvn", "java") if (MODULES / name / "pom.xml").exists() else ("go",)
 
 
 def cache() -> Path:
@@ -46,8 +53,8 @@ def cache() -> Path:
 
 def folder_of(name: str) -> Path:
     """Return where a module's programs are, or will be: the name tells what they were built from, and with which Go."""
-    sources = sorted(path for path in (MODULES / name).iterdir() if path.suffix in (".go", ".mod", ".sum"))
-    digest = hashlib.sha256(_toolchain())
+    sources = sorted(path for path in (MODULES / name).iterdir() if path.suffix in _SOURCES)
+    digest = hashlib.sha256(_toolchain() if "go" in tools_of(name) else b"")
     for path in sources:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return cache() / f"{name}-{digest.hexdigest()[:16]}"
@@ -66,7 +73,7 @@ def build(name: str) -> Path:
     """Build a module's programs unless they are there, and return their folder; others wait for whoever began first.
 
     Raises:
-        BuildError: there is no such module, no Go, or the build failed.
+        BuildError: there is no such module, what it is built with is missing, or the build failed.
     """
     if name not in modules():
         raise BuildError(f"there is no module {name!r}; there are {', '.join(modules())}")
@@ -74,44 +81,62 @@ def build(name: str) -> Path:
     if folder.is_dir():
         os.utime(folder)  # tells that somebody still uses it
         return folder
-    go = shutil.which("go")
-    if go is None:
-        raise BuildError("Go is not installed")
+    missing = [tool for tool in tools_of(name) if shutil.which(tool) is None]
+    if missing:
+        raise BuildError(f"{', '.join(missing)} is not installed")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder.parent / f"{name}.lock"):
         if not folder.is_dir():
-            _build_into(folder, MODULES / name, go)
+            _build_into(folder, MODULES / name)
             _forget_unused(folder)
     return folder
 
 
-def _build_into(folder: Path, module: Path, go: str) -> None:
+def _build_into(folder: Path, module: Path) -> None:
     """Build into a draft and rename it: what has its name is whole."""
-    has_tools = re.search(r"^tool\b", (module / "go.mod").read_text(encoding="utf-8"), re.MULTILINE)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    # `tool` is every program that go.mod names as one.
-    command = [
-        go,
-        "build",
-        "-mod=readonly",
-        "-ldflags=-s -w",
-        "-o",
-        f"{draft}/",
-        "tool" if has_tools else ".",
-    ]
     print(f"building {module.name} (minutes, once)", file=sys.stderr, flush=True)
-    ended = subprocess.run(
-        [*_nicely(), *command],
-        cwd=module,
-        env={**os.environ, "GOFLAGS": "-buildvcs=false"},
-        capture_output=True,
-        check=False,
-    )
-    if ended.returncode:
+    try:
+        if (module / "pom.xml").exists():
+            _gather_jars(draft, module)
+        else:
+            _build_go(draft, module)
+    except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
-        raise BuildError(f"go build of {module.name}: {ended.stderr.decode(errors='replace')[-2000:]}")
+        raise
     draft.chmod(0o755)
     draft.rename(folder)
+
+
+def _build_go(draft: Path, module: Path) -> None:
+    has_tools = re.search(r"^tool\b", (module / "go.mod").read_text(encoding="utf-8"), re.MULTILINE)
+    # `tool` is every program that go.mod names as one.
+    what = "tool" if has_tools else "."
+    command = ["go", "build", "-mod=readonly", "-ldflags=-s -w", "-o", f"{draft}/", what]
+    _run(command, module, {**os.environ, "GOFLAGS": "-buildvcs=false"})
+
+
+def _gather_jars(draft: Path, module: Path) -> None:
+    """Fetch what pom.xml names, and take it only if it is, jar by jar, what jars.sha256 says."""
+    command = ["mvn", "--batch-mode", "--quiet", "dependency:copy-dependencies", f"-DoutputDirectory={draft / 'jars'}"]
+    _run([*command, f"--file={module / 'pom.xml'}"], draft, dict(os.environ))  # it runs beside the sources, not in them
+    listed = (module / "jars.sha256").read_text(encoding="utf-8").split()
+    wanted = dict(zip(listed[1::2], listed[::2], strict=True))
+    found = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in (draft / "jars").iterdir()}
+    wrong = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    if wrong:
+        raise BuildError(f"{module.name}: {', '.join(wrong)} are not what jars.sha256 says")
+    for script in module.glob("*.sh"):
+        program = draft / script.stem
+        shutil.copyfile(script, program)
+        program.chmod(0o755)
+
+
+def _run(command: list[str], folder: Path, environ: dict[str, str]) -> None:
+    done = subprocess.run([*_nicely(), *command], cwd=folder, env=environ, capture_output=True, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).decode(errors="replace")
+        raise BuildError(f"{' '.join(command[:2])} in {folder.name}: {said[-2000:]}")
 
 
 def _forget_unused(newest: Path) -> None:

@@ -16,7 +16,7 @@ pytest_plugins = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What talks to programs that are built from Go modules is marked, and comes last: they may still be building."""
+    """What talks to programs that are built is marked, and comes last: they may still be building."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & {"kubernetes", "start_stack"} or hasattr(getattr(item, "module", None), "built"):

@@ -1,4 +1,4 @@
-"""Real backends built from their Go modules: absent Go skips with the reason, but in CI it is a failure."""
+"""Real backends built from their modules: an absent Go or Maven skips with the reason, but in CI it is a failure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def built(name: str, program: str) -> str:
     """The path of a program of a module under tests/stack; CI builds what is missing, others are told how to."""
     folder = stack_build.folder_of(name)
     if not folder.is_dir():
-        require(shutil.which("go"), f"Go, to build {program}")
+        for tool in stack_build.tools_of(name):
+            require(shutil.which(tool), f"{tool}, to build {program}")
         require(in_ci(), f"{program}: `make stack` builds it, which takes minutes, once")
     return str(stack_build.build(name) / program)
 
