@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -17,6 +17,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+#: How long a connection may take, in seconds; a server that starts many sessions at once is slow to answer.
+OPEN_S: Final = 60.0
 #: Kinds of elements that are widgets with a label and an id.
 _WIDGETS = (
     *("button", "download_button", "checkbox", "text_input", "text_area", "number_input", "selectbox", "radio"),
@@ -98,6 +100,7 @@ class StreamlitClient:
             subprotocols=[Subprotocol(each) for each in protocols],
             origin=self._origin,  # type: ignore[arg-type]
             max_size=None,
+            open_timeout=OPEN_S,
             proxy=None,
         )
         self._reader = asyncio.create_task(self._read(self._connection), name="streamlit-client")

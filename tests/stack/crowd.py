@@ -45,21 +45,21 @@ def ran(server: Server) -> Ran:
     return Ran({each["trace_id"]: each["kind"] for each in server.lines if each.get("message") == "ran"})
 
 
-def exporting(stack: Stack, **more: str) -> dict[str, str]:
-    """Variables that send an application's telemetry to the stack."""
+def exporting(to: Stack | str, **more: str) -> dict[str, str]:
+    """Variables that send an application's telemetry to the stack, or to any address."""
     return {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": stack.url("otlp_http"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": to if isinstance(to, str) else to.url("otlp_http"),
         "OTEL_SERVICE_NAME": SERVICE,
         "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         **more,
     }
 
 
-def shop(serve: Start, folder: Path, stack: Stack) -> Server:
+def shop(serve: Start, folder: Path, to: Stack | str) -> Server:
     """The application."""
     script = folder / "app.py"
     script.write_text(SCRIPT)
-    return serve(script, env=exporting(stack))
+    return serve(script, env=exporting(to))
 
 
 async def session(url: str, presses: Iterable[str], go_on: asyncio.Event | None = None) -> int:

@@ -17,7 +17,7 @@ LAYERS = sorted(path.stem for path in (ROOT / "deploy" / "collector").glob("*.ya
 LOGS = ("", *(name for name in LAYERS if name.startswith("logs-")))
 METRICS = ("", *(name for name in LAYERS if name.startswith("prometheus-")))
 TRACES = ("", "keep-every-trace")
-WHERE = ("", "gateway")
+WHERE = ("", "gateway", "gateway-kafka")
 BASE = ROOT / "collector-config.yaml"
 
 
@@ -37,9 +37,22 @@ def test_every_combination_of_layers_is_accepted(tmp_path: Path, names: tuple[st
     assert done.returncode == 0, done.stderr
 
 
-def test_the_agent_is_a_whole_configuration(tmp_path: Path) -> None:
-    """Without the base."""
-    done = validate(tmp_path, ROOT / "deploy" / "collector" / "agent.yaml")
+@pytest.mark.parametrize(
+    "names", [("agent",), ("agent", "agent-kafka"), ("agent", "agent-kafka", "kafka-sasl")], ids="+".join
+)
+def test_the_agent_is_a_whole_configuration(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Without the base; to a gateway or to Kafka."""
+    (tmp_path / "sasl.yaml").write_text("mechanism: PLAIN\nusername: otel\npassword: a secret\n")
+    files = (ROOT / "deploy" / "collector" / f"{name}.yaml" for name in names)
+    done = validate(tmp_path, *files, COLLECTOR_KAFKA_SASL_FILE=str(tmp_path / "sasl.yaml"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_gateway_may_ask_kafka_with_a_password(tmp_path: Path) -> None:
+    """The layer with the password is for both sides."""
+    (tmp_path / "sasl.yaml").write_text("mechanism: PLAIN\nusername: otel\npassword: a secret\n")
+    files = (ROOT / "deploy" / "collector" / f"{name}.yaml" for name in ("gateway-kafka", "kafka-sasl"))
+    done = validate(tmp_path, BASE, *files, COLLECTOR_KAFKA_SASL_FILE=str(tmp_path / "sasl.yaml"))
     assert done.returncode == 0, done.stderr
 
 
@@ -54,7 +67,7 @@ def test_the_header_names_every_layer_and_every_variable() -> None:
     """What the first comment says is all that there is."""
     text = BASE.read_text(encoding="utf-8")
     header = text.partition("\nreceivers:")[0]
-    assert set(re.findall(r"([a-z-]+)\.yaml  ", header)) | {"agent"} == set(LAYERS)
+    assert set(re.findall(r"([a-z-]+)\.yaml  ", header)) | {"agent", "agent-kafka"} == set(LAYERS)
     used = dict(re.findall(r"\$\{env:(\w+):-([^}]*)\}", text.partition("\nreceivers:")[2]))
     assert used == dict(re.findall(r"(COLLECTOR_\w+) \(([^)]+)\)", header))
 

@@ -2,56 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import ssl
-import subprocess
-import time
 import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
 
-from scripts.stack import ROOT, Stack
+from scripts.stack import Stack
+from tests.stack.agents import agent, lines, send
 from tests.stack.backends import until
 from tests.stack.conftest import StartStack
-from tests.support.backends import free_port
-from tests.support.stack import built
 
 TOKEN = "a-token-of-agents"
-
-
-@contextmanager
-def agent(folder: Path, gateway: Stack, token: str) -> Iterator[str]:
-    """A running agent; yields where it takes OTLP by HTTP."""
-    (folder / "agent-token").write_text(token)
-    grpc, http, health = free_port(), free_port(), free_port()
-    variables = {
-        **os.environ,
-        "COLLECTOR_GATEWAY_ENDPOINT": gateway.address("otlp_grpc"),
-        "COLLECTOR_GATEWAY_CA": str(folder / "ca.crt"),
-        "COLLECTOR_TOKEN_FILE": str(folder / "agent-token"),
-        "COLLECTOR_OTLP_GRPC": f"127.0.0.1:{grpc}",
-        "COLLECTOR_OTLP_HTTP": f"127.0.0.1:{http}",
-        "COLLECTOR_HEALTH": f"127.0.0.1:{health}",
-        "COLLECTOR_METRICS_PORT": str(free_port()),
-        "COLLECTOR_QUEUE_DIR": str(folder / "agent-queue"),
-    }
-    command = [built("otelcol", "otelcol"), f"--config={ROOT / 'deploy' / 'collector' / 'agent.yaml'}"]
-    with (folder / "agent.log").open("wb") as log:
-        process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
-    try:
-        until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{health}", timeout=5).close() is None, bool)
-        yield f"http://127.0.0.1:{http}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
 
 
 @pytest.fixture
@@ -70,20 +35,14 @@ def certified(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def lines(first: int, last: int) -> dict[str, Any]:
-    """A request of log records that are numbered."""
-    now = str(time.time_ns())
-    records = [{"timeUnixNano": now, "body": {"stringValue": f"line {number}"}} for number in range(first, last)]
-    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "node"}}]}
-    return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": records}]}]}
-
-
-def send(root: str, body: dict[str, Any], context: ssl.SSLContext | None = None) -> None:
-    """Hand it over."""
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{root}/v1/logs", json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=10, context=context) as answer:
-        assert answer.status == 200
+def to(gateway: Stack, folder: Path, token: str) -> dict[str, str]:
+    """Variables of an agent that hands everything to a gateway."""
+    (folder / "agent-token").write_text(token)
+    return {
+        "COLLECTOR_GATEWAY_ENDPOINT": gateway.address("otlp_grpc"),
+        "COLLECTOR_GATEWAY_CA": str(folder / "ca.crt"),
+        "COLLECTOR_TOKEN_FILE": str(folder / "agent-token"),
+    }
 
 
 def test_an_agent_keeps_what_the_gateway_does_not_take_yet(
@@ -91,7 +50,7 @@ def test_an_agent_keeps_what_the_gateway_does_not_take_yet(
 ) -> None:
     """Before, while the gateway is away, and after: each line once."""
     backends = start_stack("gateway", **certified)
-    with agent(tmp_path, backends.stack, TOKEN) as root:
+    with agent(tmp_path, **to(backends.stack, tmp_path, TOKEN)) as root:
         send(root, lines(0, 50))
         until(lambda: len(backends.logs('"line"')), lambda seen: seen == 50)
         backends.stack.end("otelcol", signal.SIGKILL)
@@ -114,7 +73,7 @@ def test_a_gateway_takes_nothing_from_strangers(
         send(f"https://{address}", lines(0, 1), trusting)
     with pytest.raises(urllib.error.URLError):
         send(f"http://{address}", lines(0, 1))
-    with agent(tmp_path, backends.stack, "another token") as root:
+    with agent(tmp_path, **to(backends.stack, tmp_path, "another token")) as root:
         send(root, lines(0, 10))
         told = until(lambda: (tmp_path / "agent.log").read_text(), lambda text: "Unauthenticated" in text)
         assert "Unauthenticated" in told

@@ -1,0 +1,96 @@
+"""Collectors beside the applications, and what is handed to them by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scripts.stack import ROOT
+from tests.stack.backends import until
+from tests.support.backends import free_port
+from tests.support.stack import built
+
+LAYERS = ROOT / "deploy" / "collector"
+
+
+def answers(url: str) -> bool:
+    """Whether it answers 200."""
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return bool(answer.status == 200)
+
+
+@contextmanager
+def collector(folder: Path, name: str, *files: Path, **environ: str) -> Iterator[str]:
+    """A running collector with its log and its queue in the folder; yields where it takes OTLP by HTTP."""
+    variables = {
+        **os.environ,
+        "COLLECTOR_OTLP_GRPC": f"127.0.0.1:{free_port()}",
+        "COLLECTOR_OTLP_HTTP": f"127.0.0.1:{free_port()}",
+        "COLLECTOR_HEALTH": f"127.0.0.1:{free_port()}",
+        "COLLECTOR_METRICS_PORT": str(free_port()),
+        "COLLECTOR_QUEUE_DIR": str(folder / f"{name}-queue"),
+        **environ,
+    }
+    command = [built("otelcol", "otelcol"), *(f"--config={each}" for each in files)]
+    with (folder / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
+    try:
+        until(lambda: answers(f"http://{variables['COLLECTOR_HEALTH']}"), bool)
+        yield f"http://{variables['COLLECTOR_OTLP_HTTP']}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def agent(folder: Path, *layers: str, **environ: str) -> Iterator[str]:
+    """A running agent."""
+    files = [LAYERS / f"{each}.yaml" for each in ("agent", *layers)]
+    with collector(folder, "agent", *files, **environ) as root:
+        yield root
+
+
+def lines(first: int, last: int) -> dict[str, Any]:
+    """A request of log records that are numbered."""
+    now = str(time.time_ns())
+    records = [{"timeUnixNano": now, "body": {"stringValue": f"line {number}"}} for number in range(first, last)]
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "node"}}]}
+    return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": records}]}]}
+
+
+def spans(trace_id: str, *names: str, failed: bool = False) -> dict[str, Any]:
+    """A request of a trace's spans, the last of which may have failed."""
+    now = time.time_ns()
+    made: list[dict[str, Any]] = [
+        {
+            "traceId": trace_id, "spanId": os.urandom(8).hex(), "name": name, "kind": 1,
+            "startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 1_000_000),
+        }
+        for name in names
+    ]  # fmt: skip
+    if failed:
+        made[-1]["status"] = {"code": 2}
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "node"}}]}
+    return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": made}]}]}
+
+
+def send(root: str, body: dict[str, Any], context: ssl.SSLContext | None = None) -> None:
+    """Hand it over, to the path of its signal."""
+    signal_name = {"resourceLogs": "logs", "resourceSpans": "traces", "resourceMetrics": "metrics"}[next(iter(body))]
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{root}/v1/{signal_name}", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+        assert answer.status == 200
