@@ -24,7 +24,8 @@ from tests.stack.test_outages import AWAY_S, RUNS, logged, under_load
 from tests.support.backends import free_port
 from tests.support.server import Start
 
-BROKER_AWAY_S = 30.0 if os.environ.get("STX_SOAK") else AWAY_S
+SOAK = bool(os.environ.get("STX_SOAK"))
+BROKER_AWAY_S = 30.0 if SOAK else AWAY_S
 SASL = 'mechanism: SCRAM-SHA-512\nusername: {}\npassword: "{}"\n'
 pytestmark = pytest.mark.timeout(600)
 
@@ -48,7 +49,7 @@ def whole(backends: Backends, did: set[str], finished: int) -> dict[str, int]:
     return {"runs": finished, "lines twice": twice(lines_found), "spans twice": twice(found)}
 
 
-@pytest.mark.parametrize("who", ["broker stopped", "broker killed", "gateway killed"])
+@pytest.mark.parametrize("who", ["broker stopped", *(["broker killed"] if SOAK else []), "gateway killed"])
 async def test_nothing_is_missing_after_an_outage(
     start_stack: StartStack, serve: Start, tmp_path: Path, broker: Broker,
     record_property: Callable[[str, object], None], who: str,
