@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
+import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,17 +27,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from scripts import stack_build  # noqa: E402  (found through the line above)
+from scripts import stack_build, stack_notes, stack_ports  # noqa: E402  (found through the line above)
 from scripts.stack_programs import PORTS, PROGRAMS, Program, environment  # noqa: E402
 
 _BY_NAME: Final = {each.name: each for each in PROGRAMS}
 _START_S: Final = 60.0
 _STOP_S: Final = 30.0
-# A shell that notes who it is, and then becomes the program: nobody is lost when we die in between.
-_NOTE = """
-began=$(cut -d' ' -f22 /proc/$$/stat 2>/dev/null || ps -o lstart= -p $$)
-echo "$$ $began" > "$0.new" && mv "$0.new" "$0" && exec "$@"
-"""
+#: All of it is on loopback, whatever proxy the environment names.
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class StackError(Exception):
@@ -49,7 +46,7 @@ class Stack:
 
     Arguments:
         folder: for logs, data, and the notes of what is running.
-        ports: by the names in `PORTS`; what is not named is the default, or a free one where that is taken.
+        ports: by the names in `PORTS`, and free; what is not named is the default, or a free one where that is taken.
         layers: further files for the collector, the last one wins.
         environ: further variables for the programs (`COLLECTOR_…`).
     """
@@ -71,11 +68,15 @@ class Stack:
     @classmethod
     def noted(cls, folder: Path) -> Stack:
         """The stack that `up` noted in a folder."""
+        noted = folder / "stack.json"
         try:
-            facts = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            facts = json.loads(noted.read_text(encoding="utf-8"))
+            ports = {name: int(facts["ports"][name]) for name in PORTS}
+            return cls(folder, ports=ports, layers=[Path(each) for each in facts["layers"]])
+        except OSError as error:
             raise StackError(f"nothing was started in {folder}") from error
-        return cls(folder, ports=facts["ports"], layers=[Path(each) for each in facts["layers"]])
+        except (ValueError, TypeError, KeyError) as error:
+            raise StackError(f"{noted} is damaged; `down` stops what runs there") from error
 
     # -- where things are ---------------------------------------------------------------------------------------
 
@@ -104,12 +105,11 @@ class Stack:
         """Choose the ports, make the folders, and note both."""
         for each in ("logs", "data"):
             (self.folder / each).mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as held:  # all at once, so that none is given twice
-            for name, default in PORTS.items():
-                if name not in self.ports:
-                    self.ports[name] = _free(default, held, set(self.ports.values()))
+        self.ports = stack_ports.chosen(self.ports)
         facts = {"ports": self.ports, "layers": [str(each) for each in self.layers]}
-        (self.folder / "stack.json").write_text(json.dumps(facts), encoding="utf-8")
+        draft = self.folder / "stack.json.new"
+        draft.write_text(json.dumps(facts), encoding="utf-8")
+        draft.replace(self.folder / "stack.json")
 
     def up(self, told: Callable[[str, int, int], None] = lambda *_: None) -> None:
         """Build, start, and wait until all are healthy; what fails stops all that was started.
@@ -118,12 +118,21 @@ class Stack:
             told: is called with what happens, how much of it is done, and of how much.
 
         Raises:
-            StackError: something runs there already, or a program didn't build, start or become healthy.
+            StackError: something runs there already, a layer is missing, or a program didn't build, start or become
+                healthy.
+            PortError: a port that was given is taken.
         """
-        running = [each.name for each in PROGRAMS if self.pid(each.name)]
-        if running:
-            raise StackError(f"{', '.join(running)} already run in {self.folder}")
-        self.prepare()
+        missing = [str(each) for each in self.layers if not each.is_file()]
+        if missing:
+            raise StackError(f"there is no layer {', '.join(missing)}")
+        with self._alone():
+            running = [each.name for each in PROGRAMS if self.pid(each.name)]
+            if running:
+                raise StackError(f"{', '.join(running)} already run in {self.folder}")
+            self.prepare()
+            self._up(told)
+
+    def _up(self, told: Callable[[str, int, int], None]) -> None:
         total = 3 * len(PROGRAMS)
         for done, each in enumerate(PROGRAMS):
             told(f"building {each.name}", done, total)
@@ -136,7 +145,7 @@ class Stack:
                 told(f"waiting for {each.name}", done, total)
                 self.wait_healthy(each.name)
         except BaseException:
-            self.down()
+            self._end_all()
             raise
         told("all are healthy", total, total)
 
@@ -147,7 +156,7 @@ class Stack:
         command = [self._built(program), *program.arguments(self)]
         with self.log(name).open("ab") as log:
             self._children[name] = subprocess.Popen(
-                ["sh", "-c", _NOTE, str(self._note(name)), *command],
+                ["sh", "-c", stack_notes.NOTE, str(self._note(name)), *command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.data(name),
                 env={**os.environ, **environment(self), **self.environ},
                 start_new_session=True,  # Ctrl+C is for us
@@ -176,21 +185,20 @@ class Stack:
         if self.pid(name) is None:
             return False
         try:
-            with urllib.request.urlopen(_BY_NAME[name].health(self), timeout=5) as answer:
+            with _DIRECT.open(_BY_NAME[name].health(self), timeout=5) as answer:
                 return bool(answer.status == 200)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def pid(self, name: str) -> int | None:
         """The pid of what was started here and still runs."""
         try:
-            pid, _, began = self._note(name).read_text(encoding="utf-8").strip().partition(" ")
-        except OSError:
-            return None
+            pid = stack_notes.pid(self._note(name))
+        except ValueError as error:
+            raise StackError(f"{self._note(name)} is damaged; end what it told of, and remove it") from error
         child = self._children.get(name)
-        if child is not None and child.pid == int(pid) and child.poll() is not None:
-            return None
-        return int(pid) if began and _began(int(pid)) == began else None
+        ended = child is not None and child.pid == pid and child.poll() is not None
+        return None if ended else pid
 
     def end(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """End one program and wait; whoever isn't gone after half a minute is killed."""
@@ -210,11 +218,37 @@ class Stack:
         self._note(name).unlink(missing_ok=True)
 
     def down(self) -> list[str]:
-        """End all that was started here, who sends first, and return their names."""
-        names = [each.name for each in reversed(PROGRAMS) if self.pid(each.name) or each.name in self._children]
-        for name in names:
-            self.end(name)
-        return names
+        """End all that was started here, who sends first, and return their names.
+
+        Raises:
+            StackError: somebody is starting it right now.
+        """
+        with self._alone():
+            return self._end_all()
+
+    def _end_all(self) -> list[str]:
+        ended, damaged = [], None
+        for name in reversed(_BY_NAME):
+            try:
+                if self.pid(name) or name in self._children:
+                    self.end(name)
+                    ended.append(name)
+            except StackError as error:
+                damaged = error
+        if damaged is not None:  # after all others
+            raise damaged
+        return ended
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Of two at work in one folder the second would overwrite the notes of the first."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "stack.lock").open("w") as opened:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StackError(f"another `up` or `down` is at work in {self.folder}") from error
+            yield
 
     def _built(self, program: Program) -> str:
         try:
@@ -223,34 +257,8 @@ class Stack:
             raise StackError(str(error)) from error
 
 
-def _free(wanted: int, held: contextlib.ExitStack, others: set[int]) -> int:
-    """A port that nobody has: the one wanted, else any."""
-    for port in (wanted, 0, 0, 0):
-        if port in others:
-            continue
-        opened = held.enter_context(socket.socket())
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # who has just left is no obstacle
-        with contextlib.suppress(OSError):
-            opened.bind(("127.0.0.1", port))
-            return int(opened.getsockname()[1])
-    raise StackError("no port is free")
-
-
-def _began(pid: int) -> str:
-    """When a process began, as the kernel or ps tells it; nothing when there is none, or only its remains."""
-    if Path("/proc/self/stat").exists():
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            return "" if fields[0] in "ZX" else fields[19]
-        return ""
-    asked = ["ps", "-o", "lstart=", "-p", str(pid)]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-
-
 def _tail(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_text(errors="replace")[-2000:]
-    return ""
+    return path.read_text(errors="replace")[-2000:] if path.exists() else ""
 
 
 def _bar(what: str, done: int, total: int) -> None:
@@ -264,11 +272,7 @@ def _bar(what: str, done: int, total: int) -> None:
 
 
 def _up(asked: argparse.Namespace) -> int:
-    ports = {name: int(number) for name, _, number in (each.partition("=") for each in asked.port)}
-    unknown = sorted(set(ports) - set(PORTS))
-    if unknown:
-        raise StackError(f"no port is named {unknown[0]!r}; there are {', '.join(PORTS)}")
-    stack = Stack(asked.folder, ports=ports, layers=asked.layer)
+    stack = Stack(asked.folder, ports=stack_ports.given(asked.port), layers=asked.layer)
     stack.up(_bar)
     print(f"OTLP           {stack.url('otlp_http')} (gRPC {stack.address('otlp_grpc')})")
     for name, port in (("Jaeger", "jaeger"), ("VictoriaLogs", "victorialogs"), ("Prometheus", "prometheus")):
@@ -279,7 +283,9 @@ def _up(asked: argparse.Namespace) -> int:
 
 
 def _down(asked: argparse.Namespace) -> int:
-    names = Stack.noted(asked.folder).down()
+    if not any((asked.folder / each).exists() for each in ("stack.json", *(f"{name}.pid" for name in _BY_NAME))):
+        raise StackError(f"nothing was started in {asked.folder}")
+    names = Stack(asked.folder).down()
     print(f"stopped: {', '.join(names)}" if names else "nothing was running")
     return 0
 
@@ -304,10 +310,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--layer", action="append", default=[], type=Path, help="further file for the collector")
     asked = parser.parse_args(arguments)
     try:
-        return {"up": _up, "down": _down, "status": _status}[asked.command](asked)
+        with _stopped_once():
+            return {"up": _up, "down": _down, "status": _status}[asked.command](asked)
     except (StackError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\n{asked.command} was stopped", file=sys.stderr)
+        return 130
+
+
+@contextlib.contextmanager
+def _stopped_once() -> Iterator[None]:
+    """The first signal ends what is being done; another one doesn't keep it from ending what it started."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop(*_: object) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, stop) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 if __name__ == "__main__":
