@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
+import http.client
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import click
 
 from streamlit_extension._settings_types import redact_url
 
 _TIMEOUT_S: Final = 15.0
+#: For a whole answer, however slowly it comes.
+_TOTAL_S: Final = 120.0
 _MAX_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -23,8 +27,30 @@ class RemoteError(click.ClickException):
     exit_code = 2
 
 
-def ask(name: str, root: str, path: str, parameters: Mapping[str, object]) -> bytes | None:
-    """What a back end answers; None when it says 404.
+class Answer(NamedTuple):
+    """What a back end says: 200 or 404, and the body."""
+
+    status: int
+    body: bytes
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: user-info would go along to wherever it leads."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Leave the answer as it is."""
+
+
+_OPENER: Final = urllib.request.build_opener(_Stay)
+
+
+def where(name: str, root: str) -> str:
+    """A back end and its address, for messages."""
+    return f"{name} at {redact_url(root)}"
+
+
+def ask(name: str, root: str, path: str, parameters: Mapping[str, object]) -> Answer:
+    """What a back end answers.
 
     Arguments: its name for messages, the root of its API (user-info becomes basic authentication), path and query.
     Raises: RemoteError.
@@ -32,23 +58,37 @@ def ask(name: str, root: str, path: str, parameters: Mapping[str, object]) -> by
     parts = urllib.parse.urlsplit(root)
     user, at, host = parts.netloc.rpartition("@")
     query = urllib.parse.urlencode(parameters)
-    url = urllib.parse.urlunsplit((parts.scheme, host, f"{parts.path.rstrip('/')}{path}", query, ""))
+    whole = urllib.parse.quote(f"{parts.path.rstrip('/')}{path}", safe="/%:@!$&'()*+,;=~")
+    url = urllib.parse.urlunsplit((parts.scheme, host, whole, query, ""))
     headers = {"Accept": "application/json"}
     if at:
         pair = urllib.parse.unquote(user).encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-    where = f"{name} at {redact_url(root)}"
+    place = where(name, root)
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  (the settings let in http and https alone)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
-            body = bytes(answer.read(_MAX_BYTES + 1))
+        with _OPENER.open(request, timeout=_TIMEOUT_S) as answer:
+            return Answer(200, _whole(answer, place))
     except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return None
-        raise RemoteError(f"{where} answered {error.code}") from error
-    except OSError as error:
+        with error:
+            if error.code == 404:
+                return Answer(404, error.read(65_536))
+            staying = ": no redirect is followed" if 300 <= error.code < 400 else ""
+            raise RemoteError(f"{place} answered {error.code}{staying}") from error
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise RemoteError(f"{where} does not answer: {type(reason).__name__}") from error
-    if len(body) > _MAX_BYTES:
-        raise RemoteError(f"{where} answered more than {_MAX_BYTES >> 20} MiB; ask for less")
-    return body
+        raise RemoteError(f"{place} does not answer: {type(reason).__name__}") from error
+
+
+def _whole(answer: http.client.HTTPResponse, place: str) -> bytes:
+    deadline = time.monotonic() + _TOTAL_S
+    body = bytearray()
+    while part := answer.read1(1 << 20):
+        body += part
+        if len(body) > _MAX_BYTES:
+            raise RemoteError(f"{place} answered more than {_MAX_BYTES >> 20} MiB; ask for less")
+        if time.monotonic() > deadline:
+            raise RemoteError(f"{place} is slow: its answer is not whole after {_TOTAL_S:.0f} s; ask for less")
+    if answer.length:
+        raise RemoteError(f"{place} does not answer: IncompleteRead")
+    return bytes(body)

@@ -7,9 +7,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from otel.names import Attribute
 from otel.store.model import FAILED, Page, RunFilter, RunRow, SpanEvent, SpanLink, SpanRow, Trace
-from streamlit_extension.remote.asking import ask
+from streamlit_extension.remote.asking import RemoteError, ask, where
+from streamlit_extension.remote.jaeger_answer import Answer, OneLog, OneSpan, OneTrace, Tag
 
 _NAME: Final = "Jaeger"
 #: How far back it looks where nobody says since when: an index by days is not walked through to its beginning.
@@ -51,9 +54,21 @@ class Jaeger:
 
     def trace(self, trace_id: str, *, limit: int = 10_000) -> Trace | None:
         """One trace, None when it is not known."""
-        body = ask(_NAME, self._root, f"/api/traces/{trace_id}", {})
-        found = json.loads(body)["data"] if body is not None else None
+        found = self._asked(f"/api/traces/{trace_id}", {})
         return _trace(found[0], limit) if found else None
+
+    def _asked(self, path: str, parameters: Mapping[str, object]) -> list[OneTrace]:
+        """Traces; none where Jaeger itself, and nobody else at this address, says that there is none."""
+        status, body = ask(_NAME, self._root, path, parameters)
+        try:
+            answer = msgspec.json.decode(body, type=Answer)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            answer = Answer()
+        known = answer.errors is not None if status == 404 else answer.data is not msgspec.UNSET
+        if not known:
+            place = where(_NAME, self._root)
+            raise RemoteError(f"{place} does not answer as {_NAME} does; is it the root of its page?")
+        return answer.data or []
 
     def _walk(self, wanted: RunFilter, until_ns: int) -> Iterator[tuple[RunRow, Sequence[SpanRow]]]:
         """Every trace's root with its spans, newest first."""
@@ -63,8 +78,8 @@ class Jaeger:
             asked["tags"] = json.dumps({"error": "true"})
         known: set[str] = set()
         for _ in range(_MAX_PAGES):
-            body = ask(_NAME, self._root, "/api/traces", {**asked, "end": until_ns // 1000})
-            traces = [_trace(each, 10_000) for each in (json.loads(body)["data"] or () if body else ())]
+            answer = self._asked("/api/traces", {**asked, "end": until_ns // 1000})
+            traces = [_trace(each, 10_000) for each in answer]
             fresh = [(each.run, each.spans) for each in traces if each.trace_id not in known and each.run is not None]
             known |= {run.trace_id for run, _ in fresh}
             fresh.sort(key=lambda pair: pair[0].start_ns, reverse=True)
@@ -92,50 +107,50 @@ def _fits(run: RunRow, spans: Sequence[SpanRow], wanted: RunFilter) -> bool:
     )
 
 
-def _trace(answer: Mapping[str, Any], limit: int) -> Trace:
-    numbers = {name: number for number, name in enumerate(answer["processes"])}
-    spans = sorted((_span(each, numbers) for each in answer["spans"]), key=lambda span: span.start_ns)
+def _trace(answer: OneTrace, limit: int) -> Trace:
+    numbers = {name: number for number, name in enumerate(answer.processes)}
+    spans = sorted((_span(each, numbers) for each in answer.spans), key=lambda span: span.start_ns)
     resources = {
-        numbers[name]: {"service.name": process["serviceName"], **_values(process.get("tags") or ())}
-        for name, process in answer["processes"].items()
+        numbers[name]: {"service.name": process.service, **_values(process.tags)}
+        for name, process in answer.processes.items()
     }
-    return Trace(answer["traceID"], tuple(spans[:limit]), len(spans), resources, _run(spans))
+    return Trace(answer.trace_id, tuple(spans[:limit]), len(spans), resources, _run(spans))
 
 
-def _span(answer: Mapping[str, Any], numbers: Mapping[str, int]) -> SpanRow:
-    tags = _values(answer["tags"] or ())
+def _span(answer: OneSpan, numbers: Mapping[str, int]) -> SpanRow:
+    tags = _values(answer.tags)
     kind = str(tags.pop("span.kind", "internal"))
     status = str(tags.pop("otel.status_code", "unset")).lower()
-    references = answer["references"] or ()
-    parents = [each["spanID"] for each in references if each["refType"] == "CHILD_OF"]
-    links = [each for each in references if each["refType"] != "CHILD_OF"]
-    start_ns = answer["startTime"] * 1000
+    references = answer.references or []
+    parents = [each.span_id for each in references if each.kind == "CHILD_OF"]
+    links = [each for each in references if each.kind != "CHILD_OF"]
+    start_ns = answer.start_us * 1000
     tags.pop("error", None)
     return SpanRow(
-        trace_id=answer["traceID"],
-        span_id=answer["spanID"],
+        trace_id=answer.trace_id,
+        span_id=answer.span_id,
         parent_id=parents[0] if parents else "",
-        name=answer["operationName"],
+        name=answer.name,
         kind=kind if kind in _KINDS else "internal",
         start_ns=start_ns,
-        end_ns=start_ns + answer["duration"] * 1000,
+        end_ns=start_ns + answer.duration_us * 1000,
         status=status if status in ("ok", "error") else "unset",
         status_text=str(tags.pop("otel.status_description", "")),
         scope=str(tags.pop("otel.scope.name", "")),
         attributes=tags,
-        events=tuple(_event(each) for each in answer["logs"] or ()),
-        links=tuple(SpanLink(each["traceID"], each["spanID"], {}) for each in links),
-        resource=numbers.get(answer["processID"], 0),
+        events=tuple(_event(each) for each in answer.logs or ()),
+        links=tuple(SpanLink(each.trace_id, each.span_id, {}) for each in links),
+        resource=numbers.get(answer.process, 0),
     )
 
 
-def _event(answer: Mapping[str, Any]) -> SpanEvent:
-    fields = _values(answer["fields"] or ())
-    return SpanEvent(str(fields.pop("event", "")), answer["timestamp"] * 1000, fields)
+def _event(answer: OneLog) -> SpanEvent:
+    fields = _values(answer.fields)
+    return SpanEvent(str(fields.pop("event", "")), answer.time_us * 1000, fields)
 
 
-def _values(tags: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {each["key"]: each["value"] for each in tags}
+def _values(tags: Sequence[Tag] | None) -> dict[str, Any]:
+    return {each.key: each.value for each in tags or ()}
 
 
 def _run(spans: Sequence[SpanRow]) -> RunRow | None:

@@ -9,11 +9,15 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
+
 from otel.store.model import LogQuery, LogRow, Page
 from otel.store.queries import LEVELS, MAX_QUERY, MAX_WORDS
-from streamlit_extension.remote.asking import RemoteError, ask
+from streamlit_extension.remote.asking import RemoteError, ask, where
 
 _NAME: Final = "VictoriaLogs"
+#: A record: each of its fields is a text, and one is the moment.
+_RECORD: Final = msgspec.json.Decoder(dict[str, str])
 _PART: Final = re.compile(
     r'(?P<no>-)?(?:(?P<field>[A-Za-z_][\w.\-]{0,127}):(?!//))?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))', re.ASCII
 )
@@ -116,10 +120,13 @@ class VictoriaLogs:
         order = "desc" if newest_first else ""
         text = f"{logsql(query, self._service)} | sort by (_time) {order} offset {offset} limit {limit}"
         window = {"start": f"{since_ns / 1e9:.9f}" if since_ns else "0", "end": f"{until_ns / 1e9:.9f}"}
-        body = ask(_NAME, self._root, "/select/logsql/query", {"query": text, **window})
-        if body is None:
-            raise RemoteError(f"{_NAME} has nothing at this address")
-        return [_row(json.loads(line)) for line in body.splitlines() if line]
+        status, body = ask(_NAME, self._root, "/select/logsql/query", {"query": text, **window})
+        try:
+            if status == 200:
+                return [_row(_RECORD.decode(line)) for line in body.split(b"\n") if line]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        raise RemoteError(f"{where(_NAME, self._root)} does not answer as {_NAME} does; is it the root of its API?")
 
 
 class VictoriaLogsTail:
@@ -151,10 +158,11 @@ def _row(record: Mapping[str, str]) -> LogRow:
         name: value for name, value in record.items() if name not in _OWN and not name.startswith(_RESOURCE)
     }
     severity = record.get("severity_number", "")
+    number = int(severity) if severity.isdecimal() and severity.isascii() else 0
     return LogRow(
         id=f"{moment}.{record.get('_stream_id', '')}.{span_id}.{hash(message):x}",
         time_ns=_nanoseconds(moment),
-        severity=int(severity) if severity.isdecimal() else 0,
+        severity=min(number, 24),
         level=record.get("severity_text") or record.get("severity", ""),
         logger=record.get("scope.name", ""),
         event=record.get("event_name", ""),
