@@ -102,7 +102,7 @@ def _show(records: Iterable[LogRow], as_json: bool) -> None:
             continue
         name = f" {harmless(each.event)}" if each.event else ""
         fields = "".join(f" {harmless(str(key), 100)}={_value(value)}" for key, value in each.attributes.items())
-        trace = f" [{each.trace_id[:8]}]" if each.trace_id else ""
+        trace = f" [{harmless(each.trace_id[:8])}]" if each.trace_id else ""
         line = (
             f"{moment(each.time_ns, milliseconds=True)} {harmless(each.level, 20):8} {harmless(each.logger, 100)}"
             f"{name}: {harmless(each.message)}{fields}{trace}"

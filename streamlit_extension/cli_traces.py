@@ -72,7 +72,7 @@ def _list(runs: Sequence[RunRow], as_json: bool) -> None:
         queries = f"{run.queries} queries" if run.queries != 1 else "1 query"
         error = f"  {harmless(run.error_type, 60)}: {harmless(run.error_message, 80)}" if run.error_type else ""
         line = (
-            f"{moment(run.start_ns)}  {run.trace_id[:8]}  {harmless(run.page or run.name, 32):24} "
+            f"{moment(run.start_ns)}  {harmless(run.trace_id[:8])}  {harmless(run.page or run.name, 32):24} "
             f"{harmless(run.trigger, 10):8} {harmless(run.outcome, 16):10} {seconds(run.duration_s):>10}  "
             f"{queries}{error}"
         )
@@ -100,7 +100,7 @@ def _draw(trace: Trace) -> None:
     whole_ns = max(1, max(span.end_ns for span in trace.spans) - begin_ns)
     run = trace.run
     told = f", {harmless(run.outcome)}" if run is not None and run.outcome else ""
-    say(f"trace {trace.trace_id}: {trace.total} spans in {seconds(whole_ns / 1e9)}{told}", bold=True)
+    say(f"trace {harmless(trace.trace_id, 32)}: {trace.total} spans in {seconds(whole_ns / 1e9)}{told}", bold=True)
     if run is not None and run.session_id:
         say(f"session {harmless(run.session_id)}, page {harmless(run.page)}, by {harmless(run.trigger)}")
     width = max(60, shutil.get_terminal_size((100, 24)).columns)
