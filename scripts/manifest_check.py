@@ -1,23 +1,32 @@
 """Say where manifests contradict the application's settings: `kubectl kustomize FOLDER | manifest_check.py`.
 
-One line for each contradiction and exit code 1, or nothing and 0. The settings are those that the container's own
-`STX_*` variables make. It reads YAML with PyYAML.
+One line for each contradiction and exit code 1, or nothing and 0. The settings are those that the container's `STX_*`
+variables and its observability.toml make, also where they come from ConfigMaps. It reads YAML with PyYAML.
 """
 
 from __future__ import annotations
 
-import itertools
+import functools
 import re
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from streamlit_extension.settings import Settings, SettingsError
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
 
-Manifest = Mapping[str, Any]
+from scripts.manifest_settings import (  # noqa: E402  (found through the line above)
+    Manifest,
+    config_maps,
+    environment,
+    flat,
+    option,
+    settings_of,
+)
+from streamlit_extension.settings import Settings, SettingsError  # noqa: E402
 
 #: Kubernetes' own defaults, seconds and counts (API reference: Probe, PodSpec).
 DEFAULT_GRACE_S: Final = 30
@@ -35,9 +44,10 @@ LEAST_DRAIN_S: Final = 5.0
 START_S: Final = 20.0
 #: SQLite's log and the records that are being written take room beside the spool.
 ROOM: Final = 1.25
-_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
-    f"{prefix}i": 1024**power for power, prefix in enumerate("KMGT", 1)
+_UNITS: Final = {"m": 1e-3, "": 1, "k": 10**3} | {
+    f"{prefix}{i}": base**power for i, base in (("", 1000), ("i", 1024)) for power, prefix in enumerate("KMGTPE", 1)
 }
+_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +59,7 @@ class Application:
     container: Manifest
     settings: Settings
     others: Sequence[Manifest] = ()
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """The variables with a value of their own."""
-        return {each["name"]: str(each["value"]) for each in self.container.get("env", ()) if "value" in each}
+    environ: dict[str, str] = field(default_factory=dict)
 
     def probe(self, kind: str) -> dict[str, Any] | None:
         """Return a probe with Kubernetes' defaults filled in."""
@@ -71,8 +77,13 @@ class Application:
         hook = self.container.get("lifecycle", {}).get("preStop", {})
         if "sleep" in hook:
             return float(hook["sleep"].get("seconds", 0))
-        found = re.search(r"\bsleep (\d+(?:\.\d+)?)", " ".join(hook.get("exec", {}).get("command", ())))
-        return float(found[1]) if found else 0.0
+        said = " ".join(str(each) for each in hook.get("exec", {}).get("command", ()))
+        return sum(float(time) * _SECONDS[unit] for time, unit in re.findall(r"\bsleep (\d+(?:\.\d+)?)([smhd]?)", said))
+
+    def setting(self, name: str, default: str) -> str:
+        """A setting of Streamlit's, such as `server.port`: from the command line, else its variable."""
+        variable = f"STREAMLIT_{re.sub('(?<=[a-z])(?=[A-Z])', '_', name).replace('.', '_').upper()}"
+        return option(self.container, f"--{name}") or self.environ.get(variable, default)
 
 
 Check = Callable[[Application], Iterator[str]]
@@ -81,39 +92,29 @@ Check = Callable[[Application], Iterator[str]]
 def contradictions(manifests: Sequence[Manifest]) -> list[str]:
     """Return what contradicts, one line each, in all containers that have a variable `STX_…`."""
     found: list[str] = []
-    for owner, pod, container in _containers(manifests):
+    for owner, pod, container, environ, others in applications(manifests):
         name = f"{owner['kind']} {owner['metadata']['name']}"
         try:
-            application = Application(owner, pod, container, settings_of(container, owner), manifests)
-        except SettingsError as error:
+            settings = settings_of(environ, container, pod, list(config_maps(owner, others)))
+            application = Application(owner, pod, container, settings, others, environ)
+            found += [f"{name}: {line}" for check in CHECKS for line in check(application)]
+        except (SettingsError, QuantityError) as error:
             found.append(f"{name}: {error}")
-            continue
-        found += [f"{name}: {line}" for check in CHECKS for line in check(application)]
     return found
 
 
-def settings_of(container: Manifest, owner: Manifest) -> Settings:
-    """Return the settings that a container's variables make; what comes from elsewhere is left at its default.
-
-    Raises:
-        SettingsError: the application would not start.
-    """
-    namespace = owner["metadata"].get("namespace", "default")
-    environ = {
-        each["name"]: str(each["value"]).replace("$(POD_NAMESPACE)", namespace)
-        for each in container.get("env", ())
-        if "value" in each and not each["name"].endswith("_FILE")
-    }
-    with tempfile.TemporaryDirectory() as nothing:  # where no observability.toml is
-        return Settings.load(environ, Path(nothing))
+_Found = tuple[Manifest, Manifest, Manifest, dict[str, str], Sequence[Manifest]]
 
 
-def _containers(manifests: Sequence[Manifest]) -> Iterator[tuple[Manifest, Manifest, Manifest]]:
-    for owner in manifests:
-        pod = owner.get("spec", {}).get("template", {}).get("spec") if owner.get("kind") in _OWNERS else None
-        for container in (pod or {}).get("containers", ()):
-            if any(each["name"].startswith("STX_") for each in container.get("env", ())):
-                yield owner, pod or {}, container
+def applications(manifests: Sequence[Manifest]) -> Iterator[_Found]:
+    """Each container with a variable `STX_…`: its owner, its pod, itself, its variables, and all manifests."""
+    everything = flat(manifests)
+    for owner in everything:
+        pod = owner.get("spec", {}).get("template", {}).get("spec", {}) if owner.get("kind") in _OWNERS else {}
+        for container in pod.get("containers", ()):
+            environ = environment(container, owner, everything)
+            if any(name.startswith("STX_") for name in environ):
+                yield owner, pod, container, environ, everything
 
 
 _OWNERS: Final = ("Deployment", "StatefulSet", "DaemonSet")
@@ -131,6 +132,10 @@ def grace(app: Application) -> Iterator[str]:
             f"terminationGracePeriodSeconds is {given:g}, and a stop may take {wanted:g} s: preStop "
             f"{app.pre_stop_s:g}, shutdown_budget_s {app.settings.shutdown_budget_s:g} and {MARGIN_S:g} to end"
         )
+    for kind in ("livenessProbe", "startupProbe"):
+        own = (app.probe(kind) or {}).get("terminationGracePeriodSeconds", wanted)
+        if own < wanted:
+            yield f"{kind} has a terminationGracePeriodSeconds of {own:g} of its own, and a stop may take {wanted:g} s"
 
 
 def drain(app: Application) -> Iterator[str]:
@@ -150,7 +155,8 @@ def drain(app: Application) -> Iterator[str]:
 def probes(app: Application) -> Iterator[str]:
     """Each probe is there, asks what it is for at a port that answers, and is over before its next one."""
     ports = {each.get("name"): each["containerPort"] for each in app.container.get("ports", ())}
-    answering = {int(app.environ.get("STREAMLIT_SERVER_PORT", "8501")), app.settings.management_port}
+    answering = {app.setting("server.port", "8501"), str(app.settings.management_port)}
+    scheme = "HTTPS" if app.setting("server.sslCertFile", "") else "HTTP"
     for kind, path in PROBES.items():
         probe = app.probe(kind)
         if probe is None:
@@ -159,8 +165,12 @@ def probes(app: Application) -> Iterator[str]:
         asked = probe.get("httpGet", {})
         if asked.get("path") != app.settings.path_prefix + path:
             yield f"{kind} asks {asked.get('path')}, not {app.settings.path_prefix + path}"
-        if ports.get(asked.get("port"), asked.get("port")) not in answering:
+        if str(ports.get(asked.get("port"), asked.get("port"))) not in answering:
             yield f"{kind} asks port {asked.get('port')}, where nothing listens"
+        if asked.get("scheme", "HTTP") != scheme:
+            yield f"{kind} asks by {asked.get('scheme', 'HTTP')}, and {scheme} is spoken there"
+        if "host" in asked:
+            yield f"{kind} asks {asked['host']}, not the pod"
         if probe["timeoutSeconds"] > probe["periodSeconds"]:
             yield f"{kind} has a timeoutSeconds above its periodSeconds"
 
@@ -186,10 +196,7 @@ def order(app: Application) -> Iterator[str]:
 
 def addresses(app: Application) -> Iterator[str]:
     """The kubelet asks the pod's address, where loopback doesn't listen."""
-    words = [str(each) for each in app.container.get("args", ())]
-    written = [after for before, after in itertools.pairwise(words) if before == "--server.address"]
-    address = (written or [app.environ.get("STREAMLIT_SERVER_ADDRESS", "127.0.0.1")])[-1]
-    if _is_loopback(address):
+    if _is_loopback(app.setting("server.address", "127.0.0.1")):
         yield "server.address is loopback: no probe reaches it (STREAMLIT_SERVER_ADDRESS=0.0.0.0)"
     exposed = any(each["containerPort"] == app.settings.management_port for each in app.container.get("ports", ()))
     if exposed and _is_loopback(app.settings.management_address):
@@ -220,24 +227,33 @@ def data_folder(app: Application) -> Iterator[str]:
 def _sizes(app: Application, volume: str) -> Iterator[tuple[str, float]]:
     for claim in app.owner["spec"].get("volumeClaimTemplates", ()):
         if claim["metadata"]["name"] == volume:
-            yield "the claim's storage", quantity(claim["spec"]["resources"]["requests"]["storage"])
+            asked: dict[str, Any] = claim["spec"].get("resources", {}).get("requests", {})
+            yield "the claim's storage", quantity(asked.get("storage", 0))
     for each in app.pod.get("volumes", ()):
         if each["name"] == volume and "emptyDir" in each:
-            limits = app.container.get("resources", {}).get("limits", {})
+            limits, wanted = (app.container.get("resources", {}).get(each, {}) for each in ("limits", "requests"))
             for what, text in (
-                ("the emptyDir's sizeLimit", (each["emptyDir"] or {}).get("sizeLimit")),
+                ("the emptyDir's sizeLimit", each["emptyDir"].get("sizeLimit")),
                 ("the limit of ephemeral-storage", limits.get("ephemeral-storage")),
             ):
                 if text is not None:
                     yield what, quantity(text)
+            if each["emptyDir"].get("medium") == "Memory" and "memory" in limits:
+                left = quantity(limits["memory"]) - quantity(wanted.get("memory", limits["memory"]))
+                yield "what the limit of memory leaves for an emptyDir in memory, beside what is requested,", left
 
 
+class QuantityError(ValueError):
+    """A text is no quantity of bytes."""
+
+
+@functools.cache
 def quantity(text: object) -> float:
-    """Return a Kubernetes quantity of bytes, such as `512Mi` or `1G`."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGT]|[KMGT]i)?", str(text))
+    """Return a Kubernetes quantity of bytes, such as `512Mi`, `1G` or `1e9`."""
+    match = re.fullmatch(r"\+?(\d+\.?\d*|\.\d+)(?:([mkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,3}))?", str(text))
     if match is None:
-        raise ValueError(f"{text!r} is no quantity of bytes")
-    return float(float(match[1]) * _UNITS[match[2] or ""])
+        raise QuantityError(f"{text!r} is no quantity of bytes")
+    return float(match[1]) * float(_UNITS[match[2] or ""]) * 10.0 ** int(match[3] or 0)
 
 
 # -- scale ----------------------------------------------------------------------------------------------------------
@@ -281,8 +297,14 @@ def main() -> int:
     """Read manifests from standard input, say what contradicts."""
     import yaml
 
-    manifests = [each for each in yaml.safe_load_all(sys.stdin) if each]
+    try:
+        manifests = [each for each in yaml.safe_load_all(sys.stdin) if isinstance(each, dict)]
+    except yaml.YAMLError as error:
+        print(f"this is no YAML: {' '.join(str(error).split())}")
+        return 1
     found = contradictions(manifests)
+    if not any(applications(manifests)):
+        found = ["nothing was looked at: there is no container with a variable STX_…"]
     for line in found:
         print(line)
     return 1 if found else 0

@@ -46,6 +46,23 @@ FIELDS = [
     (f"{APP}/livenessProbe", ..., "there is no livenessProbe"),
     (f"{APP}/startupProbe/failureThreshold", 10, "startupProbe gives up"),
     (f"{APP}/args", ["demo", "--server.address", "127.0.0.1"], "server.address is loopback"),
+    (f"{APP}/args", ["demo", "--server.address=::1"], "server.address is loopback"),
+    (f"{APP}/command", ["streamlit-extension", "demo", "--server.address", "localhost"], "server.address is loopback"),
+    (f"{APP}/args", ["demo", "--server.port", "9000"], "readinessProbe asks port 8501, where nothing listens"),
+    (f"{APP}/args", ["demo", "--server.port=9000"], "livenessProbe asks port 8501, where nothing listens"),
+    (f"{APP}/livenessProbe/httpGet/scheme", "HTTPS", "livenessProbe asks by HTTPS, and HTTP is spoken there"),
+    (f"{APP}/args", ["demo", "--server.sslCertFile=/tls.crt"], "startupProbe asks by HTTP, and HTTPS is spoken"),
+    (f"{APP}/livenessProbe/httpGet/host", "shop.example.org", "livenessProbe asks shop.example.org, not the pod"),
+    (f"{APP}/livenessProbe/terminationGracePeriodSeconds", 5, "a terminationGracePeriodSeconds of 5 of its own"),
+    (f"{APP}/lifecycle", {"preStop": {"exec": {"command": ["sleep", "1m"]}}}, "preStop 60"),
+    (f"{APP}/lifecycle", {"preStop": {"exec": {"command": ["sh", "-c", "sleep 8; sleep 7s"]}}}, "preStop 15"),
+    (f"{POD}/volumes/0/emptyDir/medium", "Memory", None),
+    (f"{APP}/resources/limits/memory", "999Mi", None),
+    (f"{POD}/volumes/0/emptyDir/sizeLimit", "0.5e9", "sizeLimit is smaller"),
+    (f"{POD}/volumes/0/emptyDir/sizeLimit", "1Pi", None),
+    (f"{POD}/volumes/0/emptyDir/sizeLimit", "a lot", "'a lot' is no quantity of bytes"),
+    (f"{POD}/volumes", None, None),
+    (f"{APP}/ports", None, None),
     (f"{APP}/volumeMounts/0/mountPath", "/elsewhere", "no volume is mounted at STX_DATA_DIR"),
     (f"{APP}/volumeMounts/0/readOnly", True, "mounted read-only"),
     (f"{POD}/volumes/0/emptyDir/sizeLimit", "600Mi", "sizeLimit is smaller than spool.max_bytes"),
@@ -55,9 +72,12 @@ FIELDS = [
 
 
 @pytest.mark.parametrize(("path", "value", "complaint"), FIELDS)
-def test_a_field_that_contradicts_is_refused(path: str, value: Any, complaint: str) -> None:
-    """One field of the base changed, and the contradiction is named with its owner."""
+def test_a_field_that_contradicts_is_refused(path: str, value: Any, complaint: str | None) -> None:
+    """One field of the base changed, and the contradiction is named with its owner; None where there is none."""
     found = contradictions(changed(manifests("base"), "Deployment", "streamlit", path, value))
+    if complaint is None:
+        assert found == []
+        return
     assert [line for line in found if complaint in line and line.startswith("Deployment streamlit: ")] != []
 
 
@@ -82,6 +102,75 @@ def test_a_setting_that_contradicts_is_refused(name: str, value: str | None, com
     """One variable of the base changed, and the contradiction, or why it would not start, is named."""
     found = contradictions(with_variable(manifests("base"), name, value))
     assert [line for line in found if complaint in line] != []
+
+
+def with_config_map(how: str, data: dict[str, str], **fields: Any) -> Any:
+    """The base whose budget comes from a ConfigMap, and a reference to that."""
+    found = with_variable(manifests("base"), "STX_SHUTDOWN_BUDGET_S", None)
+    found.append({"kind": "ConfigMap", "metadata": {"name": "given", "namespace": "streamlit"}, "data": data})
+    container = find(found, "Deployment", "streamlit")["spec"]["template"]["spec"]["containers"][0]
+    volumes = find(found, "Deployment", "streamlit")["spec"]["template"]["spec"]["volumes"]
+    container |= {"envFrom": [{"configMapRef": {"name": "given"}, **fields}]} if how == "envFrom" else {}
+    container["env"] += [{"name": "STX_SHUTDOWN_BUDGET_S", **fields}] if how == "env" else []
+    if how == "file":
+        volumes.append({"name": "given", "configMap": {"name": "given", **fields.get("volume", {})}})
+        container["volumeMounts"].append({"name": "given", **fields["mount"]})
+        container["env"] += [{"name": "STX_CONFIG", "value": fields["path"]}] if "path" in fields else []
+    return found
+
+
+TOML = 'token_file = "/etc/token"\nshutdown_budget_s = 300\n'
+
+
+@pytest.mark.parametrize(
+    ("how", "data", "fields"),
+    [
+        ("envFrom", {"STX_SHUTDOWN_BUDGET_S": "300"}, {}),
+        ("envFrom", {"SHUTDOWN_BUDGET_S": "300"}, {"prefix": "STX_"}),
+        ("env", {"budget": "300"}, {"valueFrom": {"configMapKeyRef": {"name": "given", "key": "budget"}}}),
+        ("file", {"o.toml": TOML}, {"mount": {"mountPath": "/etc/stx"}, "path": "/etc/stx/o.toml"}),
+        ("file", {"observability.toml": TOML}, {"mount": {"mountPath": "/app"}}),
+        (
+            "file",
+            {"settings": TOML},
+            {
+                "mount": {"mountPath": "/app/observability.toml", "subPath": "observability.toml"},
+                "volume": {"items": [{"key": "settings", "path": "observability.toml"}]},
+            },
+        ),
+    ],
+    ids=["envFrom", "prefix", "key", "STX_CONFIG", "working folder", "items"],
+)
+def test_what_comes_from_a_config_map_is_a_setting_too(how: str, data: dict[str, str], fields: dict[str, Any]) -> None:
+    """Variables and files that the manifests themselves bring; files of secrets are not looked for here."""
+    found = with_config_map(how, data, **fields)
+    (line,) = [each for each in contradictions(found) if "terminationGracePeriodSeconds" in each]
+    assert "shutdown_budget_s 300" in line
+
+
+def test_a_file_that_is_brought_by_somebody_else_is_left_alone() -> None:
+    """What the manifests don't hold can't contradict."""
+    found = with_variable(manifests("base"), "STX_CONFIG", "/etc/nobody/observability.toml")
+    assert contradictions(found) == []
+
+
+def test_a_variable_may_refer_to_another() -> None:
+    """As Kubernetes expands it."""
+    found = with_variable(with_variable(manifests("base"), "BUDGET", "300"), "STX_SHUTDOWN_BUDGET_S", "$(BUDGET)")
+    assert any("shutdown_budget_s 300" in line for line in contradictions(found))
+
+
+def test_a_list_of_objects_is_looked_into() -> None:
+    """As `kubectl get -o yaml` writes it."""
+    found = changed(manifests("base"), "Deployment", "streamlit", f"{POD}/terminationGracePeriodSeconds", 9)
+    assert contradictions([{"apiVersion": "v1", "kind": "List", "items": found}]) == contradictions(found) != []
+
+
+def test_a_volume_in_memory_that_does_not_fit_is_refused() -> None:
+    """It takes its room from the memory's limit."""
+    found = changed(manifests("base"), "Deployment", "streamlit", f"{POD}/volumes/0/emptyDir/medium", "Memory")
+    found = changed(found, "Deployment", "streamlit", f"{APP}/resources/limits/memory", "1000Mi")
+    assert any("emptyDir in memory, beside what is requested, is smaller" in line for line in contradictions(found))
 
 
 def test_a_start_whose_slowest_check_is_too_slow_is_refused() -> None:
@@ -156,7 +245,8 @@ def test_times_are_judged_by_what_happens(
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("1Gi", 2**30), ("600Mi", 600 * 2**20), ("1.5G", 1.5e9), ("12", 12), ("5k", 5000)]
+    ("text", "count"),
+    [("1Gi", 2**30), ("600Mi", 600 * 2**20), ("1.5G", 1.5e9), ("12", 12), ("5k", 5000), ("2E3", 2000), ("1500m", 1.5)],
 )
 def test_quantities(text: str, count: float) -> None:
     """Binary and decimal units are read as Kubernetes does."""
@@ -178,3 +268,14 @@ def test_it_reads_what_kustomize_writes(budget: str, code: int) -> None:
     command = [sys.executable, "scripts/manifest_check.py"]
     done = subprocess.run(command, input=text.getvalue(), cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (code, code, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "nothing was looked at"), ("{", "this is no YAML"), ("- 1", "nothing")]
+)
+def test_what_holds_no_application_is_no_success(text: str, said: str) -> None:
+    """`kubectl kustomize NOWHERE | manifest_check.py` does not pass."""
+    command = [sys.executable, "scripts/manifest_check.py"]
+    done = subprocess.run(command, input=text, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (1, 1, "")
+    assert done.stdout.startswith(said)
