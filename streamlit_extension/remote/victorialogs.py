@@ -98,17 +98,26 @@ class VictoriaLogs:
     def logs(
         self, query: LogQuery | None = None, *, limit: int = 100, cursor: str = "", newest_first: bool = True
     ) -> Page[LogRow]:
-        """Records, page by page; the cursor is the end of the first page's window, and how many were shown."""
+        """Records, page by page; the cursor is the last one's moment, and how many of that moment were shown.
+
+        What is written meanwhile moves no page: it comes before the first one, or at its own place.
+        """
         wanted = query or LogQuery()
-        until, _, shown = cursor.partition(".")
-        try:
-            until_ns = int(until) if cursor else wanted.until_ns or time.time_ns() + 60 * 10**9
-            offset = int(shown) if cursor else 0
-        except ValueError:
+        since_ns, until_ns = wanted.since_ns or 0, wanted.until_ns or time.time_ns() + 60 * 10**9
+        moment, _, shown = cursor.partition(".")
+        if cursor and not (moment.isascii() and moment.isdecimal() and shown.isascii() and shown.isdecimal()):
             return Page()
-        rows = self._rows(wanted, wanted.since_ns or 0, until_ns, limit + 1, offset, newest_first)
-        more = f"{until_ns}.{offset + limit}" if len(rows) > limit else ""
-        return Page(tuple(rows[:limit]), more)
+        if cursor:
+            since_ns, until_ns = (since_ns, int(moment) + 1) if newest_first else (int(moment), until_ns)
+        before = int(shown) if cursor else 0
+        rows = self._rows(wanted, since_ns, until_ns, limit + 1, before, newest_first)
+        if len(rows) <= limit:
+            return Page(tuple(rows))
+        last_ns = rows[limit - 1].time_ns
+        alike = sum(each.time_ns == last_ns for each in rows[:limit])
+        if cursor and last_ns == int(moment):
+            alike += before
+        return Page(tuple(rows[:limit]), f"{last_ns}.{alike}")
 
     def tail(self, query: LogQuery | None = None) -> VictoriaLogsTail:
         """Follow what is stored from now on."""
@@ -118,8 +127,8 @@ class VictoriaLogs:
         self, query: LogQuery, since_ns: int, until_ns: int, limit: int, offset: int, newest_first: bool
     ) -> list[LogRow]:
         order = "desc" if newest_first else ""
-        text = f"{logsql(query, self._service)} | sort by (_time) {order} offset {offset} limit {limit}"
-        window = {"start": f"{since_ns / 1e9:.9f}" if since_ns else "0", "end": f"{until_ns / 1e9:.9f}"}
+        text = f"{logsql(query, self._service)} | sort by (_time, _msg, span_id) {order} offset {offset} limit {limit}"
+        window = {"start": _moment(since_ns), "end": _moment(until_ns)}
         status, body = ask(_NAME, self._root, "/select/logsql/query", {"query": text, **window})
         try:
             if status == 200:
@@ -171,6 +180,12 @@ def _row(record: Mapping[str, str]) -> LogRow:
         span_id=span_id,
         attributes=attributes,
     )
+
+
+def _moment(time_ns: int) -> str:
+    """RFC 3339 in UTC with all nine digits, which a number of seconds does not have."""
+    seconds, part = divmod(time_ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{part:09d}Z"
 
 
 def _nanoseconds(moment: str) -> int:
