@@ -63,10 +63,13 @@ def agent(folder: Path, *layers: str, **environ: str) -> Iterator[str]:
         yield root
 
 
-def lines(first: int, last: int) -> dict[str, Any]:
-    """A request of log records that are numbered."""
+def lines(first: int, last: int, more: str = "") -> dict[str, Any]:
+    """A request of log records that are numbered, and may be long."""
     now = str(time.time_ns())
-    records = [{"timeUnixNano": now, "body": {"stringValue": f"line {number}"}} for number in range(first, last)]
+    said = {"attributes": [{"key": "more", "value": {"stringValue": more}}]} if more else {}
+    records = [
+        {"timeUnixNano": now, "body": {"stringValue": f"line {number}"}, **said} for number in range(first, last)
+    ]
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "node"}}]}
     return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": records}]}]}
 

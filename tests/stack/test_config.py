@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scripts.stack import ROOT
 from tests.support.stack import built
@@ -77,6 +78,16 @@ def test_nothing_listens_beyond_loopback_by_itself() -> None:
     for path in (BASE, *(ROOT / "deploy" / "collector").glob("*.yaml")):
         for default in re.findall(r"\$\{env:\w+:-([^}]*:\d+[^}]*)\}", path.read_text(encoding="utf-8")):
             assert "127.0.0.1" in default, path
+
+
+def test_the_agents_queue_is_kept_as_the_gateways() -> None:
+    """On a node's disk, which gets back what an outage took."""
+    ours, agents = (
+        yaml.safe_load(path.read_text(encoding="utf-8"))["extensions"]["file_storage"]
+        for path in (BASE, ROOT / "deploy" / "collector" / "agent.yaml")
+    )
+    assert ours == agents
+    assert ours["compaction"]["on_rebound"] is True
 
 
 def test_every_exporter_that_can_keeps_its_queue_on_disk_and_never_gives_up() -> None:

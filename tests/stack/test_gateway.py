@@ -62,6 +62,23 @@ def test_an_agent_keeps_what_the_gateway_does_not_take_yet(
     assert sorted(found) == sorted(f"line {number}" for number in range(200))
 
 
+def test_an_agent_that_comes_back_with_much_is_refused_nothing(
+    start_stack: StartStack, certified: dict[str, str], tmp_path: Path
+) -> None:
+    """Long lines in a long queue make no request that is larger than the gateway takes."""
+    backends = start_stack("gateway", **certified)
+    backends.stack.end("otelcol")
+    with agent(tmp_path, **to(backends.stack, tmp_path, TOKEN)) as root:
+        for number in range(0, 4000, 200):
+            send(root, lines(number, number + 200, "many words " * 800))
+    backends.stack.start("otelcol")
+    with agent(tmp_path, **to(backends.stack, tmp_path, TOKEN)):
+        found = until(lambda: {each["_msg"] for each in backends.logs('"line"')}, lambda seen: len(seen) == 4000)
+        told = (tmp_path / "agent.log").read_text()
+    assert len(found) == 4000
+    assert "ResourceExhausted" not in told and "not retryable" not in told
+
+
 def test_a_gateway_takes_nothing_from_strangers(
     start_stack: StartStack, certified: dict[str, str], tmp_path: Path
 ) -> None:
