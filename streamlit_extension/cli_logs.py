@@ -39,6 +39,12 @@ def telemetry_source() -> TelemetrySource:
     return source
 
 
+def nothing_found(source: TelemetrySource) -> str:
+    """The line for an empty answer: another back end keeps many services, and is asked for one."""
+    service = getattr(source, "service", "")
+    return f"nothing was found{f' of the service {service}; OTEL_SERVICE_NAME names another one' if service else ''}"
+
+
 @click.command()
 @click.option("--trace-id", default="", help="Only records of this trace; its first digits are enough.")
 @click.option("--query", default="", help='Words, "a phrase", word*, -word, field:value.')
@@ -65,7 +71,7 @@ def logs(
     _show(shown, as_json)
     if tail is None:
         if not shown and not as_json:
-            click.echo("nothing was found", err=True)
+            click.echo(nothing_found(source), err=True)
         return
     known = {each.id for each in shown}
     never = threading.Event()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from streamlit_extension.cli import Duration, UserError
-from streamlit_extension.cli_logs import telemetry_source
+from streamlit_extension.cli_logs import nothing_found, telemetry_source
 from streamlit_extension.terminal import harmless, harmless_json, iso, moment, say, seconds
 
 if TYPE_CHECKING:
@@ -44,14 +44,15 @@ def traces(trace_id: str, since: timedelta | None, failed: bool, query: str, lim
         found = source.runs(RunFilter(failed=failed, text=query, since_ns=begin_ns), limit=limit).items
         _list(found, as_json)
         if not found and not as_json:
-            click.echo("nothing was found", err=True)
+            click.echo(nothing_found(source), err=True)
         return
     wanted = trace_id.strip().lower()
     if len(wanted) > 32 or not set(wanted) <= set("0123456789abcdef"):
         raise UserError(f"{harmless(trace_id)!r} is not the beginning of a trace id (hexadecimal digits)")
     matching = source.find_traces(wanted)
     if not matching:
-        raise UserError(f"no trace begins with {wanted}")
+        newest = ", as far as the newest ones were looked at; give the whole id" if len(wanted) < 32 else ""
+        raise UserError(f"no trace begins with {wanted}{newest if hasattr(source, 'service') else ''}")
     if len(matching) > 1:
         _list(matching, as_json)
         raise UserError(f"{len(matching)} traces begin with {wanted}; give more digits")

@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 
 
 class RemoteSource:
-    """A `TelemetrySource` of two halves."""
+    """A `TelemetrySource` of two halves.
 
-    def __init__(self, logs: VictoriaLogs | TelemetrySource | None, traces: Jaeger | TelemetrySource | None) -> None:
+    Arguments: who answers for logs and for traces, None where nobody does; the service that both are asked for.
+    """
+
+    def __init__(
+        self, logs: VictoriaLogs | TelemetrySource | None, traces: Jaeger | TelemetrySource | None, service: str = ""
+    ) -> None:
+        self.service = service
         self._logs = logs
         self._traces = traces
 
@@ -63,4 +69,5 @@ def remote_source(settings: Settings, embedded: TelemetrySource | None) -> Remot
     return RemoteSource(
         embedded if query.victorialogs_url is None else VictoriaLogs(query.victorialogs_url, service),
         embedded if query.jaeger_url is None else Jaeger(query.jaeger_url, service),
+        service,
     )

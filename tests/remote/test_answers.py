@@ -124,6 +124,19 @@ def test_a_path_before_the_api_may_hold_any_letter(serve: Serve) -> None:
     assert asked[0][0].startswith("/gr%C3%B6%C3%9Fe/select/logsql/query?")
 
 
+def test_an_empty_answer_names_the_service_that_was_asked_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks on another machine may have forgotten to say which."""
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
+    monkeypatch.setenv("STX_QUERY__JAEGER_URL", serve(200, {}, b'{"data":[]}'))
+    monkeypatch.setenv("STX_QUERY__VICTORIALOGS_URL", serve(200, {}, b""))
+    for command in (logs, traces):
+        shown = CliRunner().invoke(command, [])
+        assert (shown.exit_code, shown.stdout) == (0, "")
+        assert shown.stderr == "nothing was found of the service shop; OTEL_SERVICE_NAME names another one\n"
+    shown = CliRunner().invoke(traces, ["abcd"])
+    assert shown.exit_code == 2 and "as far as the newest ones were looked at" in shown.stderr
+
+
 HOSTILE = "\x1b[2J\x1b]0;owned\x07"
 
 
