@@ -77,8 +77,9 @@ class Jaeger:
         if wanted.failed:
             asked["tags"] = json.dumps({"error": "true"})
         known: set[str] = set()
+        end_ns = until_ns
         for _ in range(_MAX_PAGES):
-            answer = self._asked("/api/traces", {**asked, "end": until_ns // 1000})
+            answer = self._asked("/api/traces", {**asked, "end": end_ns // 1000})
             traces = [_trace(each, 10_000) for each in answer]
             fresh = [(each.run, each.spans) for each in traces if each.trace_id not in known and each.run is not None]
             known |= {run.trace_id for run, _ in fresh}
@@ -86,7 +87,7 @@ class Jaeger:
             yield from (pair for pair in fresh if pair[0].start_ns < until_ns)
             if len(traces) < _PAGE or not fresh:
                 return
-            until_ns = fresh[-1][0].start_ns
+            end_ns = fresh[-1][0].start_ns  # some of the same moment may be on the next page
 
 
 def _fits(run: RunRow, spans: Sequence[SpanRow], wanted: RunFilter) -> bool:
