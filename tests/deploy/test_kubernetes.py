@@ -208,7 +208,7 @@ def test_the_collectors_run_the_repositorys_files(kind: str, name: str, maps: di
     paths = []
     for prefix, file in maps.items():
         made = find(found, "ConfigMap", prefix)
-        assert made["data"] == {Path(file).name: (ROOT / file).read_text()}
+        assert made["data"] == {each: (ROOT / file).with_name(each).read_text() for each in made["data"]}
         paths.append(f"{volumes[made['metadata']['name']]}/{Path(file).name}")
     assert container["args"] == [f"--config={path}" for path in paths]
     given = variables(container)
