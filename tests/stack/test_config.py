@@ -91,13 +91,49 @@ def test_the_agents_queue_is_kept_as_the_gateways() -> None:
 
 
 def test_every_exporter_that_can_keeps_its_queue_on_disk_and_never_gives_up() -> None:
-    """The scrape has no queue, and remote write has one of its own; both say so."""
+    """The scrape has none; remote write tries once, and the exporter in front of it has both."""
     for path in (BASE, *(ROOT / "deploy" / "collector").glob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         exporters = text.partition("\nexporters:")[2].partition("\nextensions:")[0].partition("\nservice:")[0]
         for name, body in re.findall(r"^  ([\w/-]+):\n((?:    .*\n|\n)+)", f"{exporters}\n", re.MULTILINE):
             if name == "prometheus":
                 continue
+            if name == "prometheusremotewrite":
+                assert body.count("enabled: false") == 2
+                continue
             assert "max_elapsed_time: 0" in body or "*retry" in body, (path, name)
-            if name != "prometheusremotewrite":
-                assert "storage: file_storage" in body or "*queue" in body, (path, name)
+            assert "storage: file_storage" in body or "*queue" in body, (path, name)
+
+
+def test_remote_write_makes_labels_of_what_prometheus_makes_labels_of() -> None:
+    """The same attributes of a resource, so that a series has the same labels in both stores."""
+    text = (ROOT / "deploy" / "collector" / "prometheus-remote-write.yaml").read_text(encoding="utf-8")
+    prometheus = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))
+    (kept,) = re.findall(r"keep_keys\(datapoint\.cache, \[([^]]*)\]\)", text)
+    assert re.findall(r'"([^"]+)"', kept) == prometheus["otlp"]["promote_resource_attributes"]
+
+
+def test_remote_write_takes_the_token_and_the_authority_that_it_shows(tmp_path: Path) -> None:
+    """The layer in its comment."""
+    layer = ROOT / "deploy" / "collector" / "prometheus-remote-write.yaml"
+    shown = layer.read_text(encoding="utf-8").partition("is a further layer:\n")[2].partition("\n\n")[0]
+    (tmp_path / "further.yaml").write_text(re.sub(r"^    #   ", "", shown, flags=re.MULTILINE))
+    done = validate(tmp_path, BASE, layer, tmp_path / "further.yaml")
+    assert done.returncode == 0, done.stderr
+    assert set(yaml.safe_load((tmp_path / "further.yaml").read_text())) == {"exporters", "extensions", "service"}
+
+
+def test_promtool_accepts_remote_write_at_the_end_of_prometheus_file(tmp_path: Path) -> None:
+    """Put together as its first lines say, with what they show as comments too."""
+    folder = ROOT / "deploy" / "prometheus"
+    fragment = (folder / "remote-write.yaml").read_text(encoding="utf-8")
+    shown = re.sub(r"^    # (\w+: \{)", r"    \1", fragment, flags=re.MULTILINE)
+    assert shown != fragment
+    (tmp_path / "streamlit-extension.rules.yaml").write_text((folder / "streamlit-extension.rules.yaml").read_text())
+    for name in re.findall(r"/etc/prometheus/([\w.-]+)", shown):
+        (tmp_path / name).touch()
+    for text in (fragment, shown.replace("/etc/prometheus", str(tmp_path))):
+        (tmp_path / "both.yaml").write_text((folder / "prometheus.yaml").read_text() + text)
+        command = [built("promtool", "promtool"), "check", "config", str(tmp_path / "both.yaml")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
