@@ -49,6 +49,7 @@ class Stack:
         ports: by the names in `PORTS`, and free; what is not named is the default, or a free one where that is taken.
         layers: further files for the collector, the last one wins.
         environ: further variables for the programs (`COLLECTOR_…`).
+        prometheus: another configuration than deploy/prometheus/prometheus.yaml.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class Stack:
         ports: Mapping[str, int] | None = None,
         layers: Sequence[Path] = (),
         environ: Mapping[str, str] | None = None,
+        prometheus: Path | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.ports = dict(ports or {})
         self.layers = [each.absolute() for each in layers]
         self.environ = dict(environ or {})
+        self.prometheus = prometheus.absolute() if prometheus else None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     @classmethod

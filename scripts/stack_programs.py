@@ -62,7 +62,7 @@ def _victorialogs(stack: Stack) -> Sequence[str]:
 
 def _prometheus(stack: Stack) -> Sequence[str]:
     return [
-        f"--config.file={ROOT / 'deploy' / 'prometheus' / 'prometheus.yaml'}",
+        f"--config.file={stack.prometheus or ROOT / 'deploy' / 'prometheus' / 'prometheus.yaml'}",
         f"--storage.tsdb.path={stack.data('prometheus')}", f"--web.listen-address={stack.address('prometheus')}",
         "--web.enable-otlp-receiver", "--enable-feature=exemplar-storage", "--web.enable-remote-write-receiver",
     ]  # fmt: skip

@@ -23,13 +23,14 @@ def start_stack(tmp_path: Path) -> Iterator[StartStack]:
         built(program.module, program.name)
     started: list[Stack] = []
 
-    def start(*layers: str, **environ: str) -> Backends:
+    def start(*layers: str, prometheus: Path | None = None, **environ: str) -> Backends:
         quick = {"COLLECTOR_SPAN_METRICS_FLUSH": "1s", "COLLECTOR_DECISION_WAIT": "2s", "COLLECTOR_SLOW_MS": "500"}
         stack = Stack(
             tmp_path / f"stack-{len(started)}",
             ports={name: free_port() for name in PORTS},
             layers=[ROOT / "deploy" / "collector" / f"{name}.yaml" for name in layers],
             environ={**quick, **environ},
+            prometheus=prometheus,
         )
         started.append(stack)
         stack.up()
