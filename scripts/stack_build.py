@@ -1,9 +1,10 @@
 """Build the real backends that tests talk to, from the modules under tests/stack: `stack_build.py kube etcd`.
 
 A module is one of Go (go.mod, go.sum) or of Maven: pom.xml, the hashes of the jars that it brings (jars.sha256), and a
-script for each program (NAME.sh). Each is built once for what its files hold and for the Go that builds it, into
-NAME-HASH/ in a folder of the user (`STX_STACK_CACHE`, else `streamlit-extension/stack` in the cache of the user), so
-that another checkout finds it; the folder is printed. What nobody has used for a month goes when something is built.
+script for each program (NAME.sh), with the Java beside it that it runs from the source. Each is built once for what its
+files hold and for the Go that builds it, into NAME-HASH/ in a folder of the user (`STX_STACK_CACHE`, else
+`streamlit-extension/stack` in the cache of the user), so that another checkout finds it; the folder is printed. What
+nobody has used for a month goes when something is built.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ def cache() -> Path:
 
 def folder_of(name: str) -> Path:
     """Return where a module's programs are, or will be: the name tells what they were built from, and with which Go."""
-    sources = sorted(path for path in (MODULES / name).iterdir() if path.suffix in _SOURCES)
+    sources = sorted(path for path in (MODULES / name).rglob("*") if path.suffix in _SOURCES)
     digest = hashlib.sha256(_toolchain() if "go" in tools_of(name) else b"")
     for path in sources:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        digest.update(path.relative_to(MODULES / name).as_posix().encode() + b"\0" + path.read_bytes())
     return cache() / f"{name}-{digest.hexdigest()[:16]}"
 
 
@@ -126,6 +127,8 @@ def _gather_jars(draft: Path, module: Path) -> None:
     wrong = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
     if wrong:
         raise BuildError(f"{module.name}: {', '.join(wrong)} are not what jars.sha256 says")
+    for source in module.glob("*.java"):
+        shutil.copyfile(source, draft / source.name)
     for script in module.glob("*.sh"):
         program = draft / script.stem
         shutil.copyfile(script, program)
