@@ -5,6 +5,9 @@ exporter; our `run`, everything on; and `opentelemetry-instrument streamlit run`
 first export by OTLP to a receiver of the benchmark's own. Sessions rerun without a pause, each as soon as its last run
 has finished; the servers take turns in short rounds. Printed are the median time of a rerun as the browser sees it and
 the processor time that the server spends on one, and the ratios of both to plain: the median over the rounds, range.
+
+Streamlit collects all garbage after each run (`runner.postScriptGC`), and ours makes that cheaper than it was; so each
+comparison is made with it and without it, and what the second one shows is what the instrumentation itself costs.
 """
 
 from __future__ import annotations
@@ -50,6 +53,36 @@ with st.expander("More"):
     st.checkbox("Only mine")
     st.button("Refresh")
 """
+#: The same with what an application of some size has: callbacks, a form, fragments, many widgets and elements.
+WIDE_SCRIPT = """
+import streamlit as st
+
+def changed():
+    st.session_state.changes = st.session_state.get("changes", 0) + 1
+
+@st.fragment
+def part(number):
+    st.subheader(f"Part {number}")
+    st.number_input("Amount", 0, 100, 5, key=f"amount {number}", on_change=changed)
+    st.toggle("Open", key=f"open {number}")
+    st.write({"part": number})
+
+st.title("Everything")
+for number in range(20):
+    part(number)
+with st.form("order"):
+    for number in range(20):
+        st.text_input(f"Field {number}", key=f"field {number}")
+    st.form_submit_button("Save")
+for number in range(40):
+    st.markdown(f"Line {number} of **many**")
+"""
+SCRIPTS = {"page": SCRIPT, "wide": WIDE_SCRIPT}
+#: How each comparison is told apart, and Streamlit's option for it.
+COLLECTING = {
+    "garbage collected after each run, as Streamlit does by default": "true",
+    "no such collection (runner.postScriptGC off): what the instrumentation itself costs": "false",
+}
 #: Our instrumentor with the SDK as it comes, in front of an unchanged `streamlit run`.
 LAUNCHER = """
 import sys
@@ -116,6 +149,14 @@ class Browser:
             await self._connection.close()
 
 
+def processor_s(process: psutil.Process) -> float:
+    """Processor time of a process: from its own clock where there is one, which psutil's figures are rounded from."""
+    if sys.platform == "linux":
+        return time.clock_gettime((~process.pid << 3) | 2)  # clock_getcpuclockid(3), which Python does not offer
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 @dataclass
 class Way:
     """One way of running the script, and what was measured of it: (milliseconds, processor milliseconds) a round."""
@@ -132,14 +173,13 @@ class Way:
     async def measure(self, reruns: int) -> tuple[float, float]:
         """Let every session rerun; the median time and the server's processor time for one rerun."""
         assert self.process is not None
-        before = self.process.cpu_times()
+        before_s = processor_s(self.process)
 
         async def one(browser: Browser) -> list[float]:
             return [await browser.rerun() for _ in range(reruns)]
 
         found = await asyncio.gather(*(one(each) for each in self.browsers))
-        after = self.process.cpu_times()
-        spent_s = after.user + after.system - before.user - before.system
+        spent_s = processor_s(self.process) - before_s
         times = [each for times in found for each in times]
         return statistics.median(times), spent_s * 1000 / len(times)
 
@@ -222,30 +262,42 @@ def report(all_ways: list[Way], sessions: int) -> None:
         print(line, flush=True)
 
 
-def main() -> None:
-    """Start all of them, and compare at each number of sessions."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 10, 50])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--reruns", type=int, default=400, help="in a round, over all sessions")
-    options = parser.parse_args()
+def compare_all(collects: str, script: str, options: argparse.Namespace) -> None:
+    """Start all ways with one script and one way of collecting garbage, and compare at each number of sessions."""
     with tempfile.TemporaryDirectory() as name, receiver() as endpoint, contextlib.ExitStack() as stack:
         all_ways = ways(Path(name), endpoint)
         for way in all_ways:
             folder = Path(name) / way.label.replace(" ", "-").replace(":", "")
             folder.mkdir()
-            (folder / "script.py").write_text(SCRIPT)
+            (folder / "script.py").write_text(script)
             (folder / "launch.py").write_text((Path(name) / "launch.py").read_text())
             way.port = free_port()
             words = [*way.words, "--server.port", str(way.port), "--server.address", "127.0.0.1", *QUIET]
+            words += ["--runner.postScriptGC", collects]
             process = stack.enter_context(
                 running(words, f"http://127.0.0.1:{way.port}{way.ready}", folder, way.environ)
             )
             way.process = psutil.Process(process.pid)
         print(f"{'sessions':>8} {'':<18} {'time of a rerun, ratio to plain':>36} {'processor time':>36}")
-        for sessions in options.sessions:
-            asyncio.run(compare(all_ways, sessions, options.rounds, max(3, options.reruns // sessions)))
+        few = script is WIDE_SCRIPT  # its reruns take several times as long
+        for sessions in options.sessions[:1] if few else options.sessions:
+            reruns = options.reruns // sessions // (4 if few else 1)
+            asyncio.run(compare(all_ways, sessions, options.rounds, max(3, reruns)))
             report(all_ways, sessions)
+
+
+def main() -> None:
+    """Make every comparison that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 10, 50], help="the wide script: the first only")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--reruns", type=int, default=400, help="in a round, over all sessions; the wide script: / 4")
+    parser.add_argument("--scripts", nargs="+", choices=SCRIPTS, default=list(SCRIPTS), help="which scripts are run")
+    options = parser.parse_args()
+    for script in options.scripts:
+        for title, collects in COLLECTING.items():
+            print(f"--- script {script}: {title}", flush=True)
+            compare_all(collects, SCRIPTS[script], options)
 
 
 if __name__ == "__main__":
