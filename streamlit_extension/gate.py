@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -102,10 +102,10 @@ class Gate(msgspec.Struct):
                 message = await receive()  # a widget, a form or a timer would start a run that could not end
             return message
 
-        async def send_open(message: Message) -> None:
+        def send_open(message: Message) -> Awaitable[None]:  # called for every element of every run
             if socket.closed:
                 raise OSError("the WebSocket was closed for a restart")
-            await send(message)
+            return send(message)
 
         self._sockets.add(socket)
         try:

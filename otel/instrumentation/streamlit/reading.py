@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def screen_name(runner: Any, page_script_hash: str, pages: Mapping[str, Any] | N
         return ""
 
 
+@lru_cache(256)
 def _script_name(path: str) -> str:
     return Path(path).stem.replace("_", " ").strip()
 

@@ -110,6 +110,12 @@ class _Observers:
 
     def create(self) -> None:
         """Register all of them."""
+        self._meter.create_observable_up_down_counter(
+            Metric.RUN_ACTIVE,
+            [_while_on(_runs_under_way)],
+            unit=UNITS[Metric.RUN_ACTIVE],
+            description="Script runs under way",
+        )
         self._gauge(Metric.SESSION_ACTIVE, self._sessions, "Sessions with a connected browser")
         self._gauge(
             Metric.MEMORY_SESSION_STATE,
@@ -157,6 +163,12 @@ def _while_on(observe: Observer) -> Observer:
         return observe(options) if WATCHER.tracer is not None else ()
 
     return observe_if_on
+
+
+def _runs_under_way(_options: CallbackOptions) -> Iterable[Observation]:
+    tracer = WATCHER.tracer
+    for run_type, count in tracer.under_way().items() if isinstance(tracer, RunTelemetry) else ():
+        yield Observation(count, {Attribute.RUN_TYPE: run_type})
 
 
 def _cache_requests(_options: CallbackOptions) -> Iterable[Observation]:

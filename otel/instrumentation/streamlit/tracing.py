@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Token
@@ -15,7 +17,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
 from otel.guard import redact_text
-from otel.instrumentation.streamlit.model import RunOutcome, RunStart, RunTrigger, ScriptRun, Session
+from otel.instrumentation.streamlit.model import RunOutcome, RunStart, RunTrigger, RunType, ScriptRun, Session
 from otel.names import RUN_BUCKETS, SESSION_BUCKETS, UNITS, Attribute, EventName, Metric, SpanName
 from otel.trace_context import is_suppressed, suppressed_context
 
@@ -31,6 +33,8 @@ _SCREEN = str(Attribute.APP_SCREEN_NAME)
 _FRAGMENT = str(Attribute.FRAGMENT_ID)
 _ERROR = str(Attribute.ERROR_TYPE)
 _NAME = str(SpanName.SCRIPT_RUN).partition("{")[0]
+
+_FULL, _OF_FRAGMENT = RunType.FULL.value, RunType.FRAGMENT.value
 
 _HIDDEN = suppressed_context(Context())
 _EMPTY = Context()
@@ -68,9 +72,10 @@ class RunTelemetry:
             description="Duration of script runs",
             explicit_bucket_boundaries_advisory=RUN_BUCKETS,
         )
-        self._active = meter.create_up_down_counter(
-            Metric.RUN_ACTIVE, unit=UNITS[Metric.RUN_ACTIVE], description="Script runs under way"
-        )
+        #: The types of the runs under way, by their handles' ids: kept without a lock, counted when somebody asks.
+        self._under_way: dict[int, str] = {}
+        self._types: set[str] = set()
+        self._pid = os.getpid()
         self._session_duration = meter.create_histogram(
             Metric.SESSION_DURATION,
             unit=UNITS[Metric.SESSION_DURATION],
@@ -80,13 +85,13 @@ class RunTelemetry:
 
     def run_started(self, start: RunStart, trigger: RunTrigger, screen: str, session: Session) -> RunHandle:
         """Begin a trace and make it the context of this thread."""
-        run_type = start.run_type.value
+        run_type = _OF_FRAGMENT if start.fragment_ids else _FULL
         if self._is_hidden(start.session_id):
             return RunHandle(None, _HIDDEN, context_api.attach(_HIDDEN), run_type, screen)
         attributes = {
             _SESSION_ID: start.session_id,
             _TYPE: run_type,
-            _TRIGGER: trigger.value,
+            _TRIGGER: trigger._value_,
             _SCREEN: screen,
         }
         if start.fragment_ids:
@@ -101,8 +106,10 @@ class RunTelemetry:
             )
             session.last_run = span.get_span_context()
         context = set_span_in_context(span, _EMPTY)
-        self._active.add(1, {_TYPE: run_type})
-        return RunHandle(span, context, context_api.attach(context), run_type, screen)
+        handle = RunHandle(span, context, context_api.attach(context), run_type, screen)
+        self._under_way[id(handle)] = run_type
+        self._types.add(run_type)
+        return handle
 
     def run_failed(self, handle: RunHandle, error: BaseException, first: bool) -> None:
         """Record an uncaught error of the run; its `first` one is what the run failed by."""
@@ -120,10 +127,11 @@ class RunTelemetry:
         try:
             if span is None:
                 return
-            outcome = run.outcome.value
+            self._under_way.pop(id(handle), None)
+            outcome = run.outcome._value_
             attributes = {
                 _TYPE: handle.run_type,
-                _TRIGGER: run.trigger.value,
+                _TRIGGER: run.trigger._value_,
                 _OUTCOME: outcome,
                 _SCREEN: run.screen,
             }
@@ -134,10 +142,16 @@ class RunTelemetry:
                 span.set_attribute(_SCREEN, run.screen)
             span.set_attribute(_OUTCOME, outcome)
             self._duration.record(run.duration_s, attributes, context=handle.context)
-            self._active.add(-1, {_TYPE: handle.run_type})
             span.end()
         finally:
             _detach(handle.token)
+
+    def under_way(self) -> dict[str, int]:
+        """How many runs of each type there are now; a type that there was stays, with 0."""
+        if self._pid != os.getpid():  # a forked child: these are the parent's
+            self._pid, self._under_way, self._types = os.getpid(), {}, set()
+        found = Counter(list(self._under_way.values()))
+        return {run_type: found[run_type] for run_type in tuple(self._types)}
 
     def session_ended(self, session: Session, duration_s: float) -> None:
         """Record how long a session lasted."""
