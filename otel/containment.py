@@ -8,6 +8,11 @@ from types import TracebackType
 _logger = logging.getLogger("otel")
 
 
+def log_contained(message: str, error: Exception) -> None:
+    """What `contained` does with an error: for `except Exception` where every run passes, which costs nothing."""
+    _logger.warning("%s: %s", message, type(error).__name__, extra={"event": "telemetry.internal_error"})
+
+
 class contained:  # noqa: N801 - reads as what it does: `with contained("…")`
     """What fails inside is logged, by its type and without its text, and goes no further.
 
@@ -27,5 +32,5 @@ class contained:  # noqa: N801 - reads as what it does: `with contained("…")`
     ) -> bool:
         if not isinstance(error, Exception):
             return False
-        _logger.warning("%s: %s", self._message, type(error).__name__, extra={"event": "telemetry.internal_error"})
+        log_contained(self._message, error)
         return True

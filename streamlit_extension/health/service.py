@@ -118,8 +118,11 @@ class HealthService:
                 self._replace(checks=MappingProxyType(known))
 
     def report(self, name: str, result: CheckResult) -> None:
-        """Take a result from outside; an unknown name changes nothing."""
-        self._publish(name, result)
+        """Take a result from outside; an unknown name changes nothing.
+
+        It comes with every run of a script, so what time alone has changed is left to the heartbeat to tell.
+        """
+        self._publish(name, result, tells_status=False)
 
     def run_now(self, name: str) -> CheckResult:
         """Run one check at once, in its time-out, and return its result, which counts.
@@ -195,7 +198,7 @@ class HealthService:
         now_s = self._clock()
         return next((name for name in spec.depends_on if failing(checks.get(name), now_s)), None)
 
-    def _publish(self, name: str, result: CheckResult) -> None:
+    def _publish(self, name: str, result: CheckResult, *, tells_status: bool = True) -> None:
         with self._lock:
             entry = self.snapshot.checks.get(name)
             if entry is None:
@@ -207,7 +210,8 @@ class HealthService:
                 self._told = self.status()
             service = self._told
         if not changed:
-            self._tell_status()
+            if tells_status:
+                self._tell_status()
             return
         trace_id = self._tell_change(name, entry.state.status, state, service)
         with self._lock:

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import msgspec
 from opentelemetry.trace import SpanContext
 
+from otel.instrumentation.streamlit.events import EventsHeard
+
 
 class RunOutcome(StrEnum):
     """How a script run ended (`streamlit.run.outcome`)."""
@@ -21,6 +23,16 @@ class RunOutcome(StrEnum):
     STOPPED = "stopped"
     ERROR = "error"
     COMPILE_ERROR = "compile_error"
+
+
+#: How a run ends by Streamlit's event; a stop for another run, by an error or by `st.stop` is told from other facts.
+ENDS = {
+    "SCRIPT_STOPPED_WITH_COMPILE_ERROR": RunOutcome.COMPILE_ERROR,
+    "SCRIPT_STOPPED_FOR_RERUN": RunOutcome.RERUN,
+    "SCRIPT_STOPPED_WITH_SUCCESS": RunOutcome.SUCCESS,
+    "FRAGMENT_STOPPED_WITH_SUCCESS": RunOutcome.SUCCESS,
+    "SHUTDOWN": RunOutcome.STOPPED,
+}
 
 
 class RunTrigger(StrEnum):
@@ -181,7 +193,8 @@ class OpenRun(msgspec.Struct):
     """A run that has not ended.
 
     `rerun` and `stopped` say how the script's function ended, where that is known; `errors` holds the
-    errors that were told until its end, so that none is told twice; `failure` is the outcome of the first.
+    errors that were told until its end, so that none is told twice; `failure` is the outcome of the first. `events` are
+    its runner's, `thread` the identifier of the thread that it runs on.
     """
 
     start: RunStart
@@ -197,3 +210,23 @@ class OpenRun(msgspec.Struct):
     rerun: bool = False
     stopped: bool = False
     ended: bool = False
+    events: EventsHeard | None = None
+    thread: int = 0
+
+
+def outcome_of(run: OpenRun, told: RunOutcome, superseded: Callable[[], bool]) -> RunOutcome:
+    """How a run ended.
+
+    Arguments:
+        told: the outcome by Streamlit's event.
+        superseded: whether the session has got another runner meanwhile, which the run was stopped for.
+    """
+    if told is RunOutcome.COMPILE_ERROR:
+        return told
+    if run.error_type is not None:
+        return run.failure
+    if run.rerun:
+        return RunOutcome.RERUN
+    if run.stopped or told is RunOutcome.STOPPED:
+        return RunOutcome.RERUN if superseded() else RunOutcome.STOPPED
+    return told

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from otel.containment import contained
 from otel.instrumentation.patching import unseen
 from otel.instrumentation.streamlit import reading
+from otel.instrumentation.streamlit.events import hear
 from otel.instrumentation.streamlit.model import RunRequest
 
 if TYPE_CHECKING:
@@ -38,14 +39,13 @@ def _patch_runner(watcher: RunWatcher, replace: Replace) -> None:
     global ELEMENT  # noqa: PLW0603 - a constant that is known once Streamlit is imported
     ELEMENT = ScriptRunnerEvent.ENQUEUE_FORWARD_MSG
     original = ScriptRunner.__init__
-    receiver = watcher.receiver
 
     @functools.wraps(original)
     def init(runner: Any, *args: Any, **kwargs: Any) -> None:
         original(runner, *args, **kwargs)
         if watcher.watching:
             with contained("a script runner could not be watched"):
-                runner.on_event.connect(receiver, weak=False)  # a weak one is looked up anew for each element
+                hear(runner, watcher.receiver)
                 watcher.runner_created(runner)
                 first = kwargs.get("initial_rerun_data")
                 if first is not None:
@@ -158,7 +158,15 @@ def _patch_ends(watcher: RunWatcher, replace: Replace) -> None:
     @unseen
     @functools.wraps(original)
     def execute(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
+        events = watcher.events_of_this_thread()
+        if events is None:
+            result = original(*args, **kwargs)
+        else:
+            events.pause()
+            try:
+                result = original(*args, **kwargs)
+            finally:
+                events.resume()
         with contained("a script's end could not be read"):
             _, without_errors, rerun, premature_stop, *_ = result
             watcher.function_ended(rerun is not None, premature_stop and without_errors and rerun is None)

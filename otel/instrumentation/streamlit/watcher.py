@@ -13,10 +13,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from otel.containment import contained
+from otel.containment import contained, log_contained
 from otel.instrumentation.patching import replace_attribute
 from otel.instrumentation.streamlit import reading, seams
+from otel.instrumentation.streamlit.events import EventsHeard, events_of, leave
 from otel.instrumentation.streamlit.model import (
+    ENDS,
     OpenRun,
     RunListener,
     RunOutcome,
@@ -25,19 +27,12 @@ from otel.instrumentation.streamlit.model import (
     RunTracer,
     ScriptRun,
     Session,
+    outcome_of,
     trigger_of,
 )
 
 _logger = logging.getLogger("otel.instrumentation.streamlit")
 
-#: How a run ends by Streamlit's event; a stop for another run, by an error or by `st.stop` is told from other facts.
-_ENDS = {
-    "SCRIPT_STOPPED_WITH_COMPILE_ERROR": RunOutcome.COMPILE_ERROR,
-    "SCRIPT_STOPPED_FOR_RERUN": RunOutcome.RERUN,
-    "SCRIPT_STOPPED_WITH_SUCCESS": RunOutcome.SUCCESS,
-    "FRAGMENT_STOPPED_WITH_SUCCESS": RunOutcome.SUCCESS,
-    "SHUTDOWN": RunOutcome.STOPPED,
-}
 #: The run that the caller's code belongs to; Streamlit copies it to the threads of parallel fragments.
 _current: ContextVar[OpenRun | None] = ContextVar("streamlit_run", default=None)
 
@@ -94,7 +89,7 @@ class RunWatcher:
             self._changed.notify_all()
         for runner in runners:
             with contained("a script runner could not be left"):
-                runner.on_event.disconnect(self.receiver)
+                leave(runner)
         for run in runs:
             self._finish(run, RunOutcome.STOPPED, run.start.page_script_hash, run.screen)
 
@@ -104,23 +99,25 @@ class RunWatcher:
     # -- what Streamlit tells -----------------------------------------------------------------------------------
 
     def receiver(self, sender: Any, event: Any = None, **payload: Any) -> None:
-        """Receiver of `ScriptRunner.on_event`, which also tells of every element: that way out is the shortest."""
+        """Hears of what `ScriptRunner.on_event` tells, which is also every element that comes beside a script."""
         if event is seams.ELEMENT or not self._undo:
             return
-        with contained("a script run's event could not be read"):
+        try:
             self._on_event(sender, event.name, payload)
+        except Exception as error:
+            log_contained("a script run's event could not be read", error)
 
     def _on_event(self, runner: Any, name: str, payload: Mapping[str, Any]) -> None:
         if name == "SCRIPT_STARTED":
             self._started(runner, payload)
-        elif name in _ENDS:
+        elif name in ENDS:
             error = payload.get("exception")
             if error is not None:
                 self.failed(error)
                 self.error_shown(compiled=False)
             elif name == "SHUTDOWN":
                 self.died(sys.exc_info()[1])
-            self._stopped(runner, _ENDS[name])
+            self._stopped(runner, ENDS[name])
 
     def runner_created(self, runner: Any) -> None:
         """A session has got another runner; runs of the one before are stopped for it."""
@@ -146,25 +143,27 @@ class RunWatcher:
     def _started(self, runner: Any, payload: Mapping[str, Any]) -> None:
         session_id = runner._session_id
         self._stopped(runner, RunOutcome.RERUN)  # a run pre-empted before its first line has no end of its own
+        page = payload.get("page_script_hash") or ""
+        screen = reading.screen_name(runner, page, payload.get("pages"))
         with self._changed:
             session = self._session_of(session_id)
             request = self._requests.pop(runner, None)
             refusing = self._refusing
-        page = payload.get("page_script_hash") or ""
         start = RunStart(session_id, page, tuple(payload.get("fragment_ids_this_run") or ()), request)
         trigger = trigger_of(start, session)
-        screen = reading.screen_name(runner, page, payload.get("pages"))
         run = OpenRun(start, trigger, screen, time.perf_counter(), session, self.tracer)
+        run.events, run.thread = events_of(runner), threading.get_ident()
         with self._changed:
             self._open[runner] = run
         _current.set(run)
-        session.runs += 1
-        session.source_changed = False
+        session.runs, session.source_changed = session.runs + 1, False
         if request is not None and request.widget_states is not None:
             session.widget_states = request.widget_states
         if run.tracer is not None:
-            with contained("a run's telemetry could not begin"):
+            try:
                 run.handle = run.tracer.run_started(start, trigger, screen, session)
+            except Exception as error:
+                log_contained("a run's telemetry could not begin", error)
         if refusing:
             runner.request_stop()
 
@@ -180,14 +179,7 @@ class RunWatcher:
     def _end(self, runner: Any, run: OpenRun, outcome: RunOutcome) -> None:
         page = reading.page_script_hash() or run.start.page_script_hash
         run.session.page_script_hash = page
-        if outcome is not RunOutcome.COMPILE_ERROR:
-            if run.error_type is not None:
-                outcome = run.failure
-            elif run.rerun:
-                outcome = RunOutcome.RERUN
-            elif run.stopped or outcome is RunOutcome.STOPPED:
-                superseded = run.session.has_other_runner(runner)
-                outcome = RunOutcome.RERUN if superseded else RunOutcome.STOPPED
+        outcome = outcome_of(run, outcome, lambda: run.session.has_other_runner(runner))
         screen = run.screen if page == run.start.page_script_hash and run.screen else ""
         self._finish(run, outcome, page, reading.screen_name(runner, page) or screen)
 
@@ -197,16 +189,24 @@ class RunWatcher:
             if run.ended:
                 return
             run.ended, run.errors = True, ()
-        start = run.start
-        ids = (start.session_id, page, start.fragment_ids)
+        ids = (run.start.session_id, page, run.start.fragment_ids)
         duration_s, trace_id = time.perf_counter() - run.started_s, getattr(run.handle, "trace_id", None)
         fact = ScriptRun(*ids, outcome, duration_s, run.error_type, run.trigger, screen, trace_id)
         if run.tracer is not None and run.handle is not None:
-            with contained("a run's telemetry could not be ended"):
+            try:
                 run.tracer.run_finished(run.handle, fact)
+            except Exception as error:
+                log_contained("a run's telemetry could not be ended", error)
         for listener in self._listeners:
-            with contained("a listener of script runs failed"):
+            try:
                 listener(fact)
+            except Exception as error:
+                log_contained("a listener of script runs failed", error)
+
+    def events_of_this_thread(self) -> EventsHeard | None:
+        """Those of the current run's runner, where the caller is on the run's own thread."""
+        run = _current.get()
+        return run.events if run is not None and run.thread == threading.get_ident() else None
 
     def thread_ended(self, runner: Any) -> None:
         """The runner's thread has ended, by whatever reason (`sys.exit` in a script leaves no event)."""
