@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry._logs import SeverityNumber
-from opentelemetry.attributes import BoundedAttributes
 
-from otel.guard import redact_text, redact_value
+from otel.cleaning import clean_metrics, clean_span
 from otel.imports import IMPORTS
 from otel.quiet import OncePerMinute
 from otel.records import Batch, LogFact, Signal
@@ -19,8 +17,6 @@ from otel.records import Batch, LogFact, Signal
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import Event, ReadableSpan
-    from opentelemetry.trace import Link, Status
 
 #: Loggers of the encoders: each attribute that they can't encode is a line of theirs.
 _ENCODERS: Final = (
@@ -92,7 +88,10 @@ class OtlpEncoder:
             if not any(isinstance(each, OncePerMinute) for each in logger.filters):
                 logger.addFilter(OncePerMinute())
         if signal is Signal.TRACES:
-            from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+            try:
+                from otel.span_encoding import encode_spans
+            except (ImportError, AttributeError):  # an encoder that has moved its parts is used as it is
+                from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
             return encode_spans
         if signal is Signal.METRICS:
@@ -181,160 +180,6 @@ def _merged(signal: Signal, batches: list[Batch]) -> list[Batch]:
         return batches
     records = [record for batch in batches for record in batch.records]
     return [Batch(signal, records, b"".join(batch.payload for batch in batches), len(records))]
-
-
-# Redaction: each of these gives its argument back where nothing had to be replaced: then nothing is copied.
-
-
-def clean_attributes(attributes: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Attributes as they may leave; the same object where nothing had to be replaced."""
-    if not attributes:
-        return attributes
-    changed = {}
-    plain: Mapping[str, Any] = getattr(attributes, "_dict", attributes)  # ended: nobody writes to it any more
-    for key, value in plain.items():
-        clean = _clean_value(key, value)
-        if clean is not value:
-            changed[key] = clean
-    if not changed:
-        return attributes
-    result = BoundedAttributes(attributes={**attributes, **changed}, immutable=True)
-    result.dropped = getattr(attributes, "dropped", 0)
-    return result
-
-
-def _clean_value(key: str, value: Any) -> Any:
-    clean = redact_value(key, value)
-    if isinstance(clean, str):
-        clean = _encodable(clean)
-        return value if clean == value else clean
-    if isinstance(value, tuple):  # the guard makes lists
-        clean = tuple(_encodable(each) if isinstance(each, str) else each for each in clean)
-        return value if clean == value else clean
-    return clean
-
-
-def _encodable(text: str) -> str:
-    """`text` without lone surrogates, which UTF-8 (and so protobuf) has no form for."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode(errors="replace").decode()
-    return text
-
-
-def _clean_text(text: str) -> str:
-    return _encodable(redact_text(text))
-
-
-def clean_span(span: ReadableSpan) -> ReadableSpan:
-    """A span as it may leave."""
-    attributes = clean_attributes(span._attributes)
-    events = _clean_each(span.events, _clean_event)
-    links = _clean_each(span.links, _clean_link)
-    status = _clean_status(span.status)
-    name = _clean_text(span.name)
-    if (
-        attributes is span._attributes
-        and events is None
-        and links is None
-        and status is span.status
-        and name == span.name
-    ):
-        return span
-    from opentelemetry.sdk.trace import ReadableSpan
-
-    return ReadableSpan(
-        name=name,
-        context=span.context,
-        parent=span.parent,
-        resource=span.resource,
-        attributes=attributes,
-        events=span._events if events is None else events,
-        links=span._links if links is None else links,
-        kind=span.kind,
-        status=status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-    )
-
-
-def _clean_each(items: Sequence[Any], clean: Callable[[Any], Any]) -> list[Any] | None:
-    """The cleaned items, None where none had to be changed."""
-    if not items:
-        return None
-    found = [clean(each) for each in items]
-    return None if all(new is old for new, old in zip(found, items, strict=True)) else found
-
-
-def _clean_event(event: Event) -> Event:
-    attributes = clean_attributes(event.attributes)
-    name = _clean_text(event.name)
-    if attributes is event.attributes and name == event.name:
-        return event
-    from opentelemetry.sdk.trace import Event
-
-    return Event(name, attributes, event.timestamp)
-
-
-def _clean_link(link: Link) -> Link:
-    attributes = clean_attributes(link.attributes)
-    if attributes is link.attributes:
-        return link
-    from opentelemetry.trace import Link
-
-    return Link(link.context, attributes)
-
-
-def _clean_status(status: Status) -> Status:
-    description = status.description
-    if not description or (clean := _clean_text(description)) == description:
-        return status
-    from opentelemetry.trace import Status
-
-    return Status(status.status_code, clean)
-
-
-def clean_metrics(data: MetricsData) -> MetricsData:
-    """Metrics as they may leave; attribute values are looked at, exemplars' too."""
-    resources = _clean_each(data.resource_metrics, _clean_resource_metrics)
-    return data if resources is None else dataclasses.replace(data, resource_metrics=resources)
-
-
-def _clean_resource_metrics(each: Any) -> Any:
-    scopes = _clean_each(each.scope_metrics, _clean_scope_metrics)
-    return each if scopes is None else dataclasses.replace(each, scope_metrics=scopes)
-
-
-def _clean_scope_metrics(each: Any) -> Any:
-    metrics = _clean_each(each.metrics, _clean_metric)
-    return each if metrics is None else dataclasses.replace(each, metrics=metrics)
-
-
-def _clean_metric(metric: Any) -> Any:
-    points = _clean_each(metric.data.data_points, _clean_point)
-    if points is None:
-        return metric
-    return dataclasses.replace(metric, data=dataclasses.replace(metric.data, data_points=points))
-
-
-def _clean_point(point: Any) -> Any:
-    attributes = clean_attributes(point.attributes)
-    exemplars = _clean_each(getattr(point, "exemplars", ()), _clean_exemplar)
-    if attributes is point.attributes and exemplars is None:
-        return point
-    return dataclasses.replace(
-        point, attributes=attributes, exemplars=point.exemplars if exemplars is None else exemplars
-    )
-
-
-def _clean_exemplar(exemplar: Any) -> Any:
-    attributes = clean_attributes(exemplar.filtered_attributes)
-    unchanged = attributes is exemplar.filtered_attributes
-    return exemplar if unchanged else dataclasses.replace(exemplar, filtered_attributes=attributes)
 
 
 def _as_it_is(fact: LogFact) -> LogFact:

@@ -70,7 +70,7 @@ class Telemetry(msgspec.Struct, eq=False):
         """Collect for a scrape: the SDK's `MetricsData`, redacted; None where there is nothing or nobody can read."""
         if self._scrape is None:
             return None
-        from otel.encoding import clean_metrics
+        from otel.cleaning import clean_metrics
 
         data = self._scrape.read(timeout_s)
         return None if data is None else clean_metrics(data)
@@ -252,7 +252,7 @@ def make_scraped_meters(config: TelemetryConfig) -> tuple[metrics.MeterProvider,
 
 def make_resource(config: TelemetryConfig) -> Resource:
     """The resource of this process, without secrets in its values."""
-    from otel.encoding import clean_attributes
+    from otel.cleaning import clean_attributes
     from otel.sdk import QuickResource
 
     found = resource_of_this_process(

@@ -32,8 +32,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otel import api_globals
+from otel.cleaning import clean_metrics, clean_span
 from otel.config import TelemetryConfig
-from otel.encoding import clean_metrics, clean_span
 from otel.log_bridge import FactHandler, FactLoggerProvider
 from otel.logsink import current_log_sink, set_log_sink
 from otel.providers import make_meter_provider, make_resource, make_tracer_provider

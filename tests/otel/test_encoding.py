@@ -14,7 +14,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import Link, Status, StatusCode
 
-from otel.encoding import OtlpEncoder, clean_metrics, clean_span, data_points
+from otel.cleaning import clean_metrics, clean_span
+from otel.encoding import OtlpEncoder, data_points
 from otel.guard import REDACTED
 from otel.records import LogFact, Signal
 from otel.sdk import QuickResource

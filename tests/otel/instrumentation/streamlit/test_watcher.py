@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -30,7 +33,9 @@ from streamlit.runtime.scriptrunner import (
 from streamlit.runtime.state import session_state
 
 from otel.instrumentation.streamlit import WATCHER, RunOutcome, RunTrigger, ScriptRun, StreamlitInstrumentor, seams
+from otel.instrumentation.streamlit.events import hear
 from otel.instrumentation.streamlit.model import RunRequest, RunStart, Session, trigger_of, widgets_changed
+from otel.instrumentation.streamlit.tracing import RunTelemetry
 from otel.instrumentation.streamlit.watcher import RunWatcher
 from streamlit_extension import current_trace_id
 
@@ -41,6 +46,7 @@ class Runner:
     def __init__(self, session_id: str = "s1") -> None:
         self._session_id = session_id
         self._main_script_path = "my_app.py"
+        self.on_event: Any = None
         self.stops = 0
 
     def request_stop(self) -> None:
@@ -329,3 +335,128 @@ def test_the_entry_point_leads_to_the_instrumentor() -> None:
     (found,) = entry_points(group="opentelemetry_instrumentor", name="streamlit")
     assert found.load() is StreamlitInstrumentor
     assert found.load()().instrumentation_dependencies() == ("streamlit >= 1.57",)
+
+
+@pytest.fixture
+def own_watcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunWatcher]:
+    """Watches, with a function of Streamlit's that only calls the script."""
+    monkeypatch.setattr(
+        script_runner, "exec_func_with_error_handling", lambda function, _context: (function(), True, None, False, None)
+    )
+    watcher = RunWatcher()
+    watcher.watch()
+    yield watcher
+    watcher.unwatch()
+
+
+def heard_runner(watcher: RunWatcher) -> Runner:
+    """A runner that the watcher hears."""
+    runner = Runner()
+    runner.on_event = script_runner.Signal()  # type: ignore[attr-defined]
+    hear(runner, watcher.receiver)
+    watcher.runner_created(runner)
+    return runner
+
+
+def execute(function: Callable[[], object]) -> None:
+    """Let Streamlit execute a script's function."""
+    script_runner.exec_func_with_error_handling(function, None)  # type: ignore[attr-defined]
+
+
+class Heard:
+    """A receiver of a runner's signal, as Streamlit's session is, that notes what has come before it was called."""
+
+    def __init__(self, watcher: RunWatcher) -> None:
+        self.watcher = watcher
+        self.seen: list[tuple[str, int]] = []
+
+    def on_event(self, _sender: Any, event: ScriptRunnerEvent, **_payload: Any) -> None:
+        """Note the event, and how many runs are under way."""
+        self.seen.append((event.name, len(self.watcher.active_sessions)))
+
+
+def test_a_scripts_elements_are_for_streamlit_alone(own_watcher: RunWatcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the script's function runs its signal is Streamlit's own; before and after the watcher hears first."""
+    heard: list[str] = []
+    original = RunWatcher.receiver
+
+    def receiver(self: RunWatcher, sender: Any, **payload: Any) -> None:
+        heard.append(payload["event"].name)
+        original(self, sender, **payload)
+
+    monkeypatch.setattr(RunWatcher, "receiver", receiver)
+    runner, streamlit = heard_runner(own_watcher), Heard(own_watcher)
+    signal = runner.on_event.signal
+    runner.on_event.connect(streamlit.on_event)
+
+    def script() -> None:
+        runner.on_event.send(runner, event=ScriptRunnerEvent.ENQUEUE_FORWARD_MSG)
+
+    runner.on_event.send(runner, event=ScriptRunnerEvent.SCRIPT_STARTED, page_script_hash="p")
+    execute(script)
+    runner.on_event.send(runner, event=ScriptRunnerEvent.SCRIPT_STOPPED_WITH_SUCCESS)
+    assert streamlit.seen == [("SCRIPT_STARTED", 1), ("ENQUEUE_FORWARD_MSG", 1), ("SCRIPT_STOPPED_WITH_SUCCESS", 0)]
+    assert heard == ["SCRIPT_STARTED", "SCRIPT_STOPPED_WITH_SUCCESS"]
+    own_watcher.unwatch()
+    assert runner.on_event is signal, "everything is as it was"
+
+
+def test_a_script_that_ends_its_thread_is_heard_of(own_watcher: RunWatcher) -> None:
+    """`sys.exit` passes through the script's function: what comes after it is heard again."""
+    runner = heard_runner(own_watcher)
+    runner.on_event.send(runner, event=ScriptRunnerEvent.SCRIPT_STARTED, page_script_hash="p")
+    with pytest.raises(SystemExit):
+        execute(lambda: sys.exit(3))
+    assert own_watcher.active_sessions == ("s1",)
+    runner.on_event.send(runner, event=ScriptRunnerEvent.SHUTDOWN)
+    assert own_watcher.active_sessions == ()
+
+
+def test_another_thread_of_a_run_makes_nobody_deaf(own_watcher: RunWatcher) -> None:
+    """A parallel fragment's function, which may end after its run has, has no say over the run's signal."""
+    runner = heard_runner(own_watcher)
+    runner.on_event.send(runner, event=ScriptRunnerEvent.SCRIPT_STARTED, page_script_hash="p")
+    copied = contextvars.copy_context()
+
+    def end_meanwhile() -> None:
+        runner.on_event.send(runner, event=ScriptRunnerEvent.SCRIPT_STOPPED_WITH_SUCCESS)
+
+    def fragment() -> None:
+        ending = threading.Thread(target=end_meanwhile)
+        ending.start()
+        ending.join()
+
+    thread = threading.Thread(target=lambda: copied.run(execute, fragment))
+    thread.start()
+    thread.join()
+    assert own_watcher.active_sessions == ()
+
+
+def test_runs_under_way_are_counted_by_type() -> None:
+    """A type that there was is told with 0; a session that is nobody's is not counted; a forked child has none."""
+    telemetry = RunTelemetry(
+        TracerProvider().get_tracer("t"), MeterProvider().get_meter("m"), lambda each: each == "no"
+    )
+    first, second = Session(0.0), Session(0.0)
+
+    def begin(session: Session, session_id: str = "s1", fragments: tuple[str, ...] = ()) -> Any:
+        return telemetry.run_started(RunStart(session_id, "p", fragments, None), RunTrigger.OTHER, "page", session)
+
+    def end(handle: Any) -> None:
+        telemetry.run_finished(handle, ScriptRun("s1", "p", (), RunOutcome.SUCCESS, 0.1, screen="page"))
+
+    assert telemetry.under_way() == {}
+    handles = [begin(first), begin(second), begin(first, fragments=("f",)), begin(Session(0.0), "no")]
+    assert telemetry.under_way() == {"full": 2, "fragment": 1}
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, repr(telemetry.under_way()).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 100) == b"{}"
+    os.close(reading)
+    os.close(writing)
+    for handle in reversed(handles):
+        end(handle)
+    assert telemetry.under_way() == {"full": 0, "fragment": 0}
