@@ -91,8 +91,9 @@ class OtlpEncoder:
             try:
                 from otel.span_encoding import encode_spans
             except (ImportError, AttributeError):  # an encoder that has moved its parts is used as it is
-                from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+                from opentelemetry.exporter.otlp.proto.common import trace_encoder
 
+                return trace_encoder.encode_spans
             return encode_spans
         if signal is Signal.METRICS:
             from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from opentelemetry.exporter.otlp.proto.common._internal import _encode_attributes
-from opentelemetry.exporter.otlp.proto.common._internal.trace_encoder import (
-    _encode_events,
+from opentelemetry.exporter.otlp.proto.common._internal import (
+    _encode_attributes,
     _encode_instrumentation_scope,
     _encode_resource,
-    _encode_trace_state,
 )
+from opentelemetry.exporter.otlp.proto.common._internal.trace_encoder import _encode_events, _encode_trace_state
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, SpanFlags
@@ -43,11 +42,11 @@ def encode_spans(spans: Sequence[Any]) -> ExportTraceServiceRequest:
                     ScopeSpans(
                         scope=_encode_instrumentation_scope(scope),
                         spans=found,
-                        schema_url=scope.schema_url if scope else None,
+                        schema_url=(scope.schema_url or "") if scope else "",
                     )
                     for scope, found in scopes.items()
                 ],
-                schema_url=resource.schema_url,
+                schema_url=resource.schema_url or "",
             )
             for resource, scopes in groups.items()
         ]
@@ -63,8 +62,8 @@ def _encoded(span: Any) -> Span:
     return Span(
         trace_id=context.trace_id.to_bytes(16),
         span_id=context.span_id.to_bytes(8),
-        trace_state=_encode_trace_state(state) if state else None,
-        parent_span_id=parent.span_id.to_bytes(8) if parent else None,
+        trace_state=(_encode_trace_state(state) or "") if state else "",
+        parent_span_id=parent.span_id.to_bytes(8) if parent else b"",
         name=span.name,
         kind=span.kind._value_ + 1,  # OTLP begins with one that is not given
         start_time_unix_nano=span.start_time,
