@@ -81,13 +81,18 @@ SDK_IMPORTS: dict[str, tuple[str, ...] | None] = {
     "otel/providers.py": None,
     # The SDK's classes as the pipeline needs them; `providers.py` puts them together.
     "otel/sdk.py": None,
-    # The official encoders, and the value types that a redacted copy is made of.
+    # The official encoders, and their parts for what is rare in spans.
     "otel/encoding.py": (
         "opentelemetry.exporter.otlp.proto.common",
+        "opentelemetry.sdk.metrics.export.MetricsData",
+        "opentelemetry.sdk.resources.Resource",
+    ),
+    "otel/span_encoding.py": ("opentelemetry.exporter.otlp.proto.common._internal",),
+    # The value types that a redacted copy is made of.
+    "otel/cleaning.py": (
         "opentelemetry.sdk.trace.ReadableSpan",
         "opentelemetry.sdk.trace.Event",
         "opentelemetry.sdk.metrics.export.MetricsData",
-        "opentelemetry.sdk.resources.Resource",
     ),
     # Types alone.
     "otel/pipeline.py": ("opentelemetry.sdk.trace.ReadableSpan",),
