@@ -122,6 +122,24 @@ def test_each_tail_sampler_sees_whole_traces(start_stack: StartStack, tmp_path: 
         assert len(kept) == 3 * len(failed)
 
 
+def test_what_is_no_otlp_stops_nobody(start_stack: StartStack, tmp_path: Path, broker: Broker) -> None:
+    """A message that can't be read is told and left; what comes behind it in the same partition arrives."""
+    kafka = {"COLLECTOR_KAFKA_BROKERS": broker.address}
+    backends = start_stack("gateway-kafka", **kafka)
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    (stranger / "json.yaml").write_text("exporters: { kafka: { logs: { encoding: otlp_json } } }")
+    files = (LAYERS / "agent.yaml", LAYERS / "agent-kafka.yaml", stranger / "json.yaml")
+    with collector(stranger, "stranger", *files, **kafka) as other:
+        send(other, lines(0, 10))
+        said = until(backends.stack.log("otelcol").read_text, lambda text: "failed to unmarshal message" in text)
+        assert "failed to unmarshal message" in said
+    with agent(tmp_path, "agent-kafka", **kafka) as root:
+        send(root, lines(10, 30))
+        found = until(lambda: {each["_msg"] for each in backends.logs('"line"')}, lambda seen: len(seen) >= 20)
+    assert found == {f"line {number}" for number in range(10, 30)}
+
+
 def test_a_broker_may_ask_for_a_password(start_stack: StartStack, tmp_path: Path) -> None:
     """Over TLS, with a user: agent and gateway are let in, and who has another password is not."""
     broker = Broker(tmp_path / "broker", guarded=True)
