@@ -128,9 +128,8 @@ def composed(tmp_path: Path) -> Iterator[Composed]:
         eventually(lambda: made.answers("prometheus", "9090", "/-/ready", "Ready"), 60)
         yield made
     finally:
-        for each in processes:
+        for each in reversed(processes):  # who sends ends first, as Compose does it
             each.send_signal(signal.SIGTERM)
-        for each in processes:
             each.wait(60)
 
 
@@ -162,6 +161,9 @@ async def test_a_session_is_found_again_in_every_back_end(composed: Composed, tm
         60,
     )
     assert composed.answers("alertmanager", "9093", "/api/v2/status", "nobody")
+    assert json.loads(composed.ask("jaeger", "16686", "/api/services"))["data"] == ["streamlit-demo"], (
+        "and none of its own"
+    )
     assert server.stop() == 0
 
 
