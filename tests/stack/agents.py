@@ -74,6 +74,14 @@ def lines(first: int, last: int, more: str = "") -> dict[str, Any]:
     return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": records}]}]}
 
 
+def with_a_long_one(first: int, last: int, length: int = 6_000_000) -> dict[str, Any]:
+    """Numbered lines with one between them that is long, and says nothing that could be pressed together."""
+    made = lines(first, last)
+    (scope,) = made["resourceLogs"][0]["scopeLogs"]
+    scope["logRecords"].insert(1, {"body": {"stringValue": os.urandom(length // 2).hex()}})
+    return made
+
+
 def spans(trace_id: str, *names: str, failed: bool = False) -> dict[str, Any]:
     """A request of a trace's spans, the last of which may have failed."""
     now = time.time_ns()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
+from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 from cryptography.hazmat.primitives import serialization
 from trustme import CA
 
+from scripts.stack import ROOT
 from tests.stack.backends import until
 from tests.support.backends import free_port
 from tests.support.stack import built
@@ -24,7 +28,6 @@ inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 log.dirs={folder}/kafka
-num.partitions={partitions}
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
@@ -41,6 +44,16 @@ listener.name.broker.ssl.keystore.location={folder}/keystore.pem
 listener.name.broker.ssl.truststore.type=PEM
 listener.name.broker.ssl.truststore.location={folder}/ca.crt
 """
+CLIENT = """
+security.protocol=SASL_SSL
+sasl.mechanism=SCRAM-SHA-512
+sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required username="{user}" password="{password}";
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/ca.crt
+"""
+#: What two Java programs may take to start on a busy machine.
+START_S = 180.0
+TOPICS = ("otlp_spans", "otlp_metrics", "otlp_logs")
 #: Of each topic.
 PARTITIONS = 8
 USER, PASSWORD = "otel", "a password of agents"
@@ -60,15 +73,27 @@ class Broker:
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         protocol = "SASL_SSL" if guarded else "PLAINTEXT"
-        written = PROPERTIES.format(
-            port=self._port, controller=free_port(), protocol=protocol, folder=folder, partitions=PARTITIONS
-        )
+        written = PROPERTIES.format(port=self._port, controller=free_port(), protocol=protocol, folder=folder)
         self._command = [built("kafka", "kafka"), str(folder / "server.properties")]
         if guarded:
             written += GUARDED.format(user=USER, password=PASSWORD, folder=folder)
+            (folder / "client.properties").write_text(CLIENT.format(user=USER, password=PASSWORD, folder=folder))
             self._certify()
             self._command += ["--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"]
         (folder / "server.properties").write_text(written)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        try:
+            self.start()
+        except BaseException:
+            self.end(signal.SIGKILL)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self.end()
 
     @property
     def address(self) -> str:
@@ -79,7 +104,27 @@ class Broker:
         """Start it, and wait until it takes connections."""
         with (self._folder / "kafka.log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        until(self._answers, bool)
+        assert until(self._answers, bool, START_S), (self._folder / "kafka.log").read_text()[-3000:]
+
+    def make(self, *topics: str) -> None:
+        """Make topics as deploy/collector/agent-kafka.yaml says; a broker alone has no replicas."""
+        text = (ROOT / "deploy" / "collector" / "agent-kafka.yaml").read_text(encoding="utf-8")
+        (told,) = re.findall(r"^# +(kafka-topics.sh .*\n# +--config .*)$", text, re.MULTILINE)
+        words = told.replace("\n#", "").split()[1:]
+        chosen = {"--partitions": str(PARTITIONS), "--replication-factor": "1"}
+        words = [chosen.get(before, word) for before, word in pairwise(["", *words])]
+        words[words.index("min.insync.replicas=2")] = "min.insync.replicas=1"
+        command = [built("kafka", "kafka-topics"), "--bootstrap-server", self.address, *words]
+        if (self._folder / "client.properties").exists():
+            command += ["--command-config", str(self._folder / "client.properties")]
+        name = command.index("otlp_spans")
+        with (self._folder / "topics.log").open("ab") as log:
+            made = [
+                subprocess.Popen([*command[:name], topic, *command[name + 1 :]], stdout=log, stderr=log)
+                for topic in topics
+            ]
+            ended = [each.wait() for each in made]
+        assert not any(ended), (self._folder / "topics.log").read_text()
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it and wait."""
@@ -94,6 +139,8 @@ class Broker:
         self._process = None
 
     def _answers(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise AssertionError((self._folder / "kafka.log").read_text()[-3000:])
         with socket.create_connection(("127.0.0.1", self._port), 5):
             return True
 

@@ -90,6 +90,27 @@ def test_the_agents_queue_is_kept_as_the_gateways() -> None:
     assert ours["compaction"]["on_rebound"] is True
 
 
+def test_no_record_that_a_receiver_takes_is_too_long_for_a_batch() -> None:
+    """One that were would go, with all that is behind it in its request, and be counted nowhere."""
+
+    def taken(text: str) -> int:
+        mib, plain = (
+            re.findall(r"max_recv_msg_size_mib: (\d+)", text),
+            re.findall(r"max_request_body_size: (\d+)", text),
+        )
+        return max(*(int(each) * 2**20 for each in mib), *(int(each) for each in plain))
+
+    def sent(text: str) -> list[int]:
+        return [int(each) for each in re.findall(r"max_size: (?:\$\{env:\w+:-)?(\d{6,})", text)]
+
+    folder = ROOT / "deploy" / "collector"
+    base, agent, kafka = (path.read_text() for path in (BASE, folder / "agent.yaml", folder / "agent-kafka.yaml"))
+    assert taken(agent) < min(sent(agent)) < taken(base) < min(sent(base))
+    assert taken(kafka) < min(sent(kafka)) < int(re.findall(r"BYTES:-(9\d+)", kafka)[0])
+    for name in ("logs-loki", "logs-opensearch", "prometheus-remote-write"):
+        assert taken(base) < min(sent((folder / f"{name}.yaml").read_text())), name
+
+
 def test_every_exporter_that_can_keeps_its_queue_on_disk_and_never_gives_up() -> None:
     """The scrape has none; remote write tries once, and the exporter in front of it has both."""
     for path in (BASE, *(ROOT / "deploy" / "collector").glob("*.yaml")):

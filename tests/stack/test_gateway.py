@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from scripts.stack import Stack
-from tests.stack.agents import agent, lines, send
+from tests.stack.agents import agent, lines, send, with_a_long_one
 from tests.stack.backends import until
 from tests.stack.conftest import StartStack
 
@@ -77,6 +77,18 @@ def test_an_agent_that_comes_back_with_much_is_refused_nothing(
         told = (tmp_path / "agent.log").read_text()
     assert len(found) == 4000
     assert "ResourceExhausted" not in told and "not retryable" not in told
+
+
+def test_a_long_record_takes_nobody_along(start_stack: StartStack, certified: dict[str, str], tmp_path: Path) -> None:
+    """What an agent has taken goes through agent and gateway whole, with all that was in its request."""
+    backends = start_stack("gateway", **certified)
+    with agent(tmp_path, **to(backends.stack, tmp_path, TOKEN)) as root:
+        send(root, with_a_long_one(0, 2, 15_000_000))
+        send(root, lines(2, 4))
+        found = until(lambda: sorted(each["_msg"] for each in backends.logs('"line"')), lambda seen: len(seen) == 4)
+    assert found == [f"line {number}" for number in range(4)]
+    for log in (tmp_path / "agent.log", backends.stack.log("otelcol")):
+        assert "dropping" not in log.read_text().lower()
 
 
 def test_a_gateway_takes_nothing_from_strangers(
