@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from scripts import stack_build, stack_notes, stack_ports  # noqa: E402  (found through the line above)
+from scripts import stack_build, stack_notes, stack_ports, stack_signals  # noqa: E402  (found through the line above)
 from scripts.stack_programs import PORTS, PROGRAMS, Program, environment  # noqa: E402
 
 _BY_NAME: Final = {each.name: each for each in PROGRAMS}
@@ -157,7 +157,7 @@ class Stack:
         program = _BY_NAME[name]
         self.data(name).mkdir(parents=True, exist_ok=True)
         command = [self._built(program), *program.arguments(self)]
-        with self.log(name).open("ab") as log:
+        with self.log(name).open("ab") as log, stack_signals.later():
             self._children[name] = subprocess.Popen(
                 ["sh", "-c", stack_notes.NOTE, str(self._note(name)), *command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.data(name),
@@ -195,13 +195,13 @@ class Stack:
 
     def pid(self, name: str) -> int | None:
         """The pid of what was started here and still runs."""
+        child = self._children.get(name)
+        if child is not None and child.poll() is None:
+            return child.pid  # noted or not yet: the shell that notes itself becomes the program
         try:
-            pid = stack_notes.pid(self._note(name))
+            return stack_notes.pid(self._note(name))
         except ValueError as error:
             raise StackError(f"{self._note(name)} is damaged; end what it told of, and remove it") from error
-        child = self._children.get(name)
-        ended = child is not None and child.pid == pid and child.poll() is not None
-        return None if ended else pid
 
     def end(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """End one program and wait; whoever isn't gone after half a minute is killed."""
@@ -313,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--layer", action="append", default=[], type=Path, help="further file for the collector")
     asked = parser.parse_args(arguments)
     try:
-        with _stopped_once():
+        with stack_signals.stopped_once():
             return {"up": _up, "down": _down, "status": _status}[asked.command](asked)
     except (StackError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -324,24 +324,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\n{asked.command} was stopped", file=sys.stderr)
         return 130
-
-
-@contextlib.contextmanager
-def _stopped_once() -> Iterator[None]:
-    """The first signal ends what is being done; another one doesn't keep it from ending what it started."""
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def stop(*_: object) -> None:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, stop) for each in signals}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import stack_build
+from scripts import stack_build, stack_signals
 from scripts.stack import ROOT, Stack
 from scripts.stack_programs import PORTS, PROGRAMS
 from tests.support.backends import free_port
@@ -198,6 +199,46 @@ def test_a_stop_in_the_middle_leaves_nothing(line: Line, how: signal.Signals) ->
     assert starting.returncode == 130
     assert [each for each in complained.splitlines() if each and not each.startswith("[")] == ["up was stopped"]
     assert not any(alive(pid) for pid in pids.values())
+
+
+def test_a_stop_before_a_program_has_noted_itself_leaves_nothing(line: Line, tmp_path: Path) -> None:
+    """The shell that would note it takes its time: it is ended all the same, and waited for by nobody."""
+    tools, asked, real = tmp_path / "tools", tmp_path / "asked", shutil.which("cut")
+    tools.mkdir()
+    asked.touch()
+    (tools / "cut").write_text(f'#!/bin/sh\necho "$3" >>"{asked}"\nsleep 5\nexec {real} "$@"\n')
+    (tools / "cut").chmod(0o755)
+    line.environ = {"PATH": f"{tools}:{os.environ['PATH']}"}
+    starting = line.start("up")
+    try:
+        until(lambda: bool(asked.read_text()))
+        starting.send_signal(signal.SIGINT)
+        _, complained = starting.communicate(timeout=60)
+    finally:
+        starting.kill()
+        starting.wait()
+    assert starting.returncode == 130, complained
+    assert line.pids() == {}
+    shells = [int(each.split("/")[2]) for each in asked.read_text().split()]  # each asks for /proc/PID/stat
+    assert not any(alive(pid) for pid in shells)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_while_a_program_is_being_started_comes_once_it_is_known(how: signal.Signals) -> None:
+    """What would otherwise have been started, and be noted nowhere, is one that can be ended."""
+    known: list[str] = []
+    handler = signal.getsignal(how)
+
+    def start() -> None:
+        with stack_signals.later():
+            signal.raise_signal(how)
+            known.append("started")
+        known.append("the next one")
+
+    with pytest.raises(KeyboardInterrupt), stack_signals.stopped_once():
+        start()
+    assert known == ["started"]
+    assert signal.getsignal(how) is handler
 
 
 def test_a_program_that_is_not_http_is_not_healthy(line: Line, tmp_path: Path) -> None:
