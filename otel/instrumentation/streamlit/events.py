@@ -21,6 +21,10 @@ class EventsHeard:
         self.signal = signal
         self._hear = hear
 
+    def is_of(self, receiver: Callable[..., None]) -> bool:
+        """Whether it is this receiver that hears by us."""
+        return self._hear == receiver
+
     def send(self, *sender: Any, **payload: Any) -> Any:
         """Hear, then let the others hear."""
         self._hear(*sender, **payload)
@@ -44,13 +48,23 @@ def hear(runner: Any, receiver: Callable[..., None]) -> None:
     runner.on_event = EventsHeard(runner.on_event, receiver)
 
 
-def leave(runner: Any) -> None:
-    """The inverse of `hear`."""
-    if isinstance(runner.on_event, EventsHeard):
-        runner.on_event = runner.on_event.signal
+def leave(runner: Any, receiver: Callable[..., None]) -> None:
+    """The inverse of `hear`; whoever else hears of the runner goes on."""
+    own = events_of(runner, receiver)
+    if own is None:
+        return
+    if runner.on_event is own:
+        runner.on_event = own.signal
+        return
+    before = runner.on_event
+    while before.signal is not own:
+        before = before.signal
+    before.signal = own.signal
 
 
-def events_of(runner: Any) -> EventsHeard | None:
-    """What `hear` has put in place."""
+def events_of(runner: Any, receiver: Callable[..., None]) -> EventsHeard | None:
+    """What `hear` has put in place for this receiver, before which others may stand by now."""
     found = getattr(runner, "on_event", None)
+    while isinstance(found, EventsHeard) and not found.is_of(receiver):
+        found = found.signal
     return found if isinstance(found, EventsHeard) else None

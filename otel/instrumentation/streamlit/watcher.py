@@ -89,7 +89,7 @@ class RunWatcher:
             self._changed.notify_all()
         for runner in runners:
             with contained("a script runner could not be left"):
-                leave(runner)
+                leave(runner, self.receiver)
         for run in runs:
             self._finish(run, RunOutcome.STOPPED, run.start.page_script_hash, run.screen)
 
@@ -152,7 +152,7 @@ class RunWatcher:
         start = RunStart(session_id, page, tuple(payload.get("fragment_ids_this_run") or ()), request)
         trigger = trigger_of(start, session)
         run = OpenRun(start, trigger, screen, time.perf_counter(), session, self.tracer)
-        run.events, run.thread = events_of(runner), threading.get_ident()
+        run.events, run.thread = events_of(runner, self.receiver), threading.get_ident()
         with self._changed:
             self._open[runner] = run
         _current.set(run)

@@ -6,11 +6,13 @@ import asyncio
 import contextvars
 import gc
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +35,7 @@ from streamlit.runtime.scriptrunner import (
 from streamlit.runtime.state import session_state
 
 from otel.instrumentation.streamlit import WATCHER, RunOutcome, RunTrigger, ScriptRun, StreamlitInstrumentor, seams
-from otel.instrumentation.streamlit.events import hear
+from otel.instrumentation.streamlit.events import hear, leave
 from otel.instrumentation.streamlit.model import RunRequest, RunStart, Session, trigger_of, widgets_changed
 from otel.instrumentation.streamlit.tracing import RunTelemetry
 from otel.instrumentation.streamlit.watcher import RunWatcher
@@ -401,6 +403,30 @@ def test_a_scripts_elements_are_for_streamlit_alone(own_watcher: RunWatcher, mon
     assert runner.on_event is signal, "everything is as it was"
 
 
+@pytest.mark.parametrize("before_us", [True, False])
+def test_whoever_else_hears_of_a_runner_goes_on(own_watcher: RunWatcher, before_us: bool) -> None:
+    """While a script runs, of which the watcher hears nothing, and after the watcher has left: in whatever order."""
+    runner, heard = Runner(), list[str]()
+    signal = runner.on_event = script_runner.Signal()  # type: ignore[attr-defined]
+
+    def other(_sender: Any, event: ScriptRunnerEvent, **_payload: Any) -> None:
+        heard.append(event.name)
+
+    for receiver in (own_watcher.receiver, other) if before_us else (other, own_watcher.receiver):
+        hear(runner, receiver)
+    own_watcher.runner_created(runner)
+    runner.on_event.send(runner, event=ScriptRunnerEvent.SCRIPT_STARTED, page_script_hash="p")
+    execute(lambda: runner.on_event.send(runner, event=ScriptRunnerEvent.ENQUEUE_FORWARD_MSG))
+    assert len(own_watcher.active_sessions) == 1
+    own_watcher.unwatch()
+    runner.on_event.send(runner, event=ScriptRunnerEvent.SHUTDOWN)
+    assert heard == ["SCRIPT_STARTED", "ENQUEUE_FORWARD_MSG", "SHUTDOWN"]
+    assert runner.on_event.is_of(other) and runner.on_event.signal is signal
+    leave(runner, own_watcher.receiver)  # who doesn't hear takes nobody off
+    leave(runner, other)
+    assert runner.on_event is signal
+
+
 def test_a_script_that_ends_its_thread_is_heard_of(own_watcher: RunWatcher) -> None:
     """`sys.exit` passes through the script's function: what comes after it is heard again."""
     runner = heard_runner(own_watcher)
@@ -433,7 +459,7 @@ def test_another_thread_of_a_run_makes_nobody_deaf(own_watcher: RunWatcher) -> N
 
 
 def test_runs_under_way_are_counted_by_type() -> None:
-    """A type that there was is told with 0; a session that is nobody's is not counted; a forked child has none."""
+    """A type that there was is told with 0; a session that is nobody's is not counted."""
     telemetry = RunTelemetry(
         TracerProvider().get_tracer("t"), MeterProvider().get_meter("m"), lambda each: each == "no"
     )
@@ -448,15 +474,39 @@ def test_runs_under_way_are_counted_by_type() -> None:
     assert telemetry.under_way() == {}
     handles = [begin(first), begin(second), begin(first, fragments=("f",)), begin(Session(0.0), "no")]
     assert telemetry.under_way() == {"full": 2, "fragment": 1}
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.write(writing, repr(telemetry.under_way()).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reading, 100) == b"{}"
-    os.close(reading)
-    os.close(writing)
     for handle in reversed(handles):
         end(handle)
     assert telemetry.under_way() == {"full": 0, "fragment": 0}
+
+
+FORKING = """
+import os
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from otel.instrumentation.streamlit import RunTrigger
+from otel.instrumentation.streamlit.model import RunStart, Session
+from otel.instrumentation.streamlit.tracing import RunTelemetry
+
+telemetry = RunTelemetry(TracerProvider().get_tracer("t"), MeterProvider().get_meter("m"), lambda _: False)
+telemetry.run_started(RunStart("s1", "p", (), None), RunTrigger.OTHER, "page", Session(0.0))
+reading, writing = os.pipe()
+child = os.fork()
+if not child:
+    try:
+        os.write(writing, repr(telemetry.under_way()).encode())
+    finally:
+        os._exit(0)
+os.waitpid(child, 0)
+os.close(writing)
+print(telemetry.under_way(), os.read(reading, 100).decode())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_no_runs_under_way() -> None:
+    """They are its parent's, which counts them as before."""
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING], env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "{'full': 1} {}\n", done.stderr
