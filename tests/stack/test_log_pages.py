@@ -34,10 +34,12 @@ def url(tmp_path: Path) -> Iterator[str]:
             ],
             stderr=log,
         )  # fmt: skip
-    until(lambda: urllib.request.urlopen(f"http://{place}/health", timeout=5).status, lambda status: status == 200)
-    yield f"http://{place}"
-    process.terminate()
-    process.wait(30)
+    try:
+        until(lambda: urllib.request.urlopen(f"http://{place}/health", timeout=5).status, lambda status: status == 200)
+        yield f"http://{place}"
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.fixture

@@ -48,31 +48,35 @@ class Collector:
             def log_message(self, *_: object) -> None:
                 pass
 
+        files = [f"--config={each}" for each in (ROOT / "collector-config.yaml", folder / "to-us.yaml")]
+        command = [built("otelcol", "otelcol"), *files]
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Takes)
         threading.Thread(target=self._server.serve_forever, name="takes", daemon=True).start()
         us = f"http://127.0.0.1:{self._server.server_port}"
-        layer = folder / "to-us.yaml"
-        layer.write_text(
+        (folder / "to-us.yaml").write_text(
             f"exporters: {{otlphttp/us: {{endpoint: '{us}'}}}}\n"
             "service: {pipelines: {traces/sampled: {processors: [], exporters: [otlphttp/us]}}}\n"
         )
         self._otlp = f"http://127.0.0.1:{free_port()}"
-        health = f"127.0.0.1:{free_port()}"
+        self._health = f"127.0.0.1:{free_port()}"
         environ = {
             **os.environ,
             "COLLECTOR_OTLP_HTTP": self._otlp.removeprefix("http://"),
             "COLLECTOR_OTLP_GRPC": f"127.0.0.1:{free_port()}",
-            "COLLECTOR_HEALTH": health,
+            "COLLECTOR_HEALTH": self._health,
             "COLLECTOR_METRICS_PORT": str(free_port()),
             "COLLECTOR_QUEUE_DIR": str(folder / "queue"),
             "COLLECTOR_SPAN_METRICS_FLUSH": "1s",
             "COLLECTOR_PROMETHEUS_ENDPOINT": f"{us}/api/v1/otlp",
             "COLLECTOR_LOGS_ENDPOINT": f"{us}/v1/logs",
         }
-        files = [f"--config={each}" for each in (ROOT / "collector-config.yaml", layer)]
         self._log = (folder / "log").open("wb")
-        self._process = subprocess.Popen([built("otelcol", "otelcol"), *files], env=environ, stderr=self._log)
-        until(lambda: urllib.request.urlopen(f"http://{health}", timeout=5).status, lambda status: status == 200)
+        self._process = subprocess.Popen(command, env=environ, stderr=self._log)
+
+    def wait_healthy(self) -> None:
+        """Wait until it takes something."""
+        url = f"http://{self._health}"
+        until(lambda: urllib.request.urlopen(url, timeout=5).status, lambda status: status == 200)
 
     def post(self, signal: str, body: dict[str, Any]) -> None:
         """As an exporter would."""
@@ -94,8 +98,11 @@ class Collector:
 def collector(tmp_path: Path) -> Iterator[Collector]:
     """A running collector."""
     made = Collector(tmp_path)
-    yield made
-    made.end()
+    try:
+        made.wait_healthy()
+        yield made
+    finally:
+        made.end()
 
 
 def text(value: str) -> dict[str, Any]:
