@@ -98,10 +98,10 @@ def spans(trace_id: str, *names: str, failed: bool = False) -> dict[str, Any]:
     return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": made}]}]}
 
 
-def send(root: str, body: dict[str, Any], context: ssl.SSLContext | None = None) -> None:
-    """Hand it over, to the path of its signal."""
+def send(root: str, body: dict[str, Any], context: ssl.SSLContext | None = None, token: str = "") -> None:
+    """Hand it over, to the path of its signal, with a token where one is needed."""
     signal_name = {"resourceLogs": "logs", "resourceSpans": "traces", "resourceMetrics": "metrics"}[next(iter(body))]
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
     request = urllib.request.Request(f"{root}/v1/{signal_name}", json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=10, context=context) as answer:
         assert answer.status == 200
