@@ -354,7 +354,7 @@ def test_an_asynchronous_driver_s_thread_ends_before_its_event_loop(tmp_path: Pa
         writer.execute("BEGIN EXCLUSIVE")
         for _ in range(2):
             assert check().outcome is Outcome.DEGRADED
-            assert set(threading.enumerate()) <= before
+            eventually(lambda: set(threading.enumerate()) <= before)  # it has told, and is about to be gone
         writer.execute("COMMIT")
     assert check().outcome is Outcome.OK
     check.close()
