@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import ssl
 import subprocess
 import time
@@ -15,17 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from scripts.stack import ROOT
-from tests.stack.backends import until
+from tests.stack.backends import answers
+from tests.stack.programs import end, until_healthy
 from tests.support.backends import free_port
 from tests.support.stack import built
 
 LAYERS = ROOT / "deploy" / "collector"
-
-
-def answers(url: str) -> bool:
-    """Whether it answers 200."""
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return bool(answer.status == 200)
 
 
 @contextmanager
@@ -44,15 +38,10 @@ def collector(folder: Path, name: str, *files: Path, **environ: str) -> Iterator
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
     try:
-        until(lambda: answers(f"http://{variables['COLLECTOR_HEALTH']}"), bool)
+        until_healthy(process, lambda: answers(f"http://{variables['COLLECTOR_HEALTH']}"), folder / f"{name}.log")
         yield f"http://{variables['COLLECTOR_OTLP_HTTP']}"
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
 
 
 @contextmanager

@@ -25,6 +25,23 @@ def ask(url: str, **parameters: Any) -> bytes:
         return bytes(got.read())
 
 
+def answers(url: str) -> bool:
+    """Whether it answers 200."""
+    with urllib.request.urlopen(url, timeout=5) as got:
+        return bool(got.status == 200)
+
+
+def own(address: str, metric: str, label: str = "") -> float:
+    """The sum of what a collector tells of itself under a name, at the address of its own metrics.
+
+    Arguments:
+        label: of those that have it alone (`exporter="otlp/traces"`).
+    """
+    text = ask(f"http://{address}/metrics").decode()
+    found = re.findall(rf"^{metric}(?:_total)?(\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+    return sum(float(value) for labels, value in found if label in labels)
+
+
 def until(look: Callable[[], T], accept: Callable[[T], bool], timeout_s: float = 60.0) -> T:
     """Look until what is seen is accepted, and return it; what was seen last when the time is over."""
     deadline = time.monotonic() + timeout_s
@@ -96,11 +113,9 @@ class Backends:
 
     # -- the collector ------------------------------------------------------------------------------------------
 
-    def own(self, metric: str) -> float:
-        """The sum of what the collector tells of itself under a name."""
-        text = ask(f"http://{self.stack.address('collector_metrics')}/metrics").decode()
-        found = re.findall(rf"^{metric}(?:_total)?(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
-        return sum(float(each) for each in found)
+    def own(self, metric: str, label: str = "") -> float:
+        """The sum of what the collector tells of itself under a name, of those that have a label."""
+        return own(self.stack.address("collector_metrics"), metric, label)
 
 
 def twice(ids: list[str]) -> int:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from trustme import CA
 
 from scripts.stack import ROOT
-from tests.stack.backends import until
+from tests.stack.programs import end, until_healthy
 from tests.support.backends import free_port
 from tests.support.stack import built
 
@@ -51,8 +51,6 @@ sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule require
 ssl.truststore.type=PEM
 ssl.truststore.location={folder}/ca.crt
 """
-#: What two Java programs may take to start on a busy machine.
-START_S = 180.0
 TOPICS = ("otlp_spans", "otlp_metrics", "otlp_logs")
 #: Of each topic.
 PARTITIONS = 8
@@ -102,9 +100,10 @@ class Broker:
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
-        with (self._folder / "kafka.log").open("ab") as log:
+        path = self._folder / "kafka.log"
+        with path.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        assert until(self._answers, bool, START_S), (self._folder / "kafka.log").read_text()[-3000:]
+        until_healthy(self._process, self._answers, path)
 
     def make(self, *topics: str) -> None:
         """Make topics as deploy/collector/agent-kafka.yaml says; a broker alone has no replicas."""
@@ -127,20 +126,12 @@ class Broker:
         assert not any(ended), (self._folder / "topics.log").read_text()
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it and wait."""
-        if self._process is None:
-            return
-        self._process.send_signal(how)
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        """End it and wait, if it runs."""
+        if self._process is not None:
+            end(self._process, how)
+            self._process = None
 
     def _answers(self) -> bool:
-        if self._process is None or self._process.poll() is not None:
-            raise AssertionError((self._folder / "kafka.log").read_text()[-3000:])
         with socket.create_connection(("127.0.0.1", self._port), 5):
             return True
 

@@ -11,7 +11,6 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +18,8 @@ from typing import Any, Self
 import pytest
 
 from scripts.stack import ROOT
-from tests.stack.backends import ask, until
+from tests.stack.backends import answers, ask, own, until
+from tests.stack.programs import end, until_healthy
 from tests.support.backends import free_port
 from tests.support.stack import built
 
@@ -42,24 +42,12 @@ class Program:
         with self.log.open("ab") as log:
             environ = {**os.environ, **self.environ}
             self.process = subprocess.Popen(list(self.command), env=environ, stdout=log, stderr=log)
-        assert until(self._healthy, bool), self.log.read_text(errors="replace")[-3000:]
-
-    def _healthy(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.log.read_text(errors="replace")[-3000:]
-        with urllib.request.urlopen(self.health, timeout=5) as answer:
-            return bool(answer.status == 200)
+        until_healthy(self.process, lambda: answers(self.health), self.log)
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it and wait."""
+        """End it and wait, if it runs."""
         if self.process is not None:
-            with suppress(ProcessLookupError):
-                self.process.send_signal(how)
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            end(self.process, how)
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +57,11 @@ def opensearch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     url = f"http://127.0.0.1:{port}"
     command = [built("opensearch", "opensearch"), str(folder), str(port)]
     node = Program(command, url, f"{url}/_cluster/health", folder / "log")
-    node.start()
-    yield node
-    node.end(signal.SIGKILL)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.end(signal.SIGKILL)
 
 
 @dataclass
@@ -87,6 +77,11 @@ class Shared:
         """How many spans OpenSearch holds, those that it has twice counted twice."""
         ask(f"{self.opensearch.url}/{self.prefix}-jaeger-span-*/_refresh")
         return int(json.loads(ask(f"{self.opensearch.url}/{self.prefix}-jaeger-span-*/_count"))["count"])
+
+    def waiting(self) -> float:
+        """How many bytes of spans wait in the collector's queue, those that are on their way included."""
+        address = f"127.0.0.1:{self.collector.environ['COLLECTOR_METRICS_PORT']}"
+        return own(address, "otelcol_exporter_queue_size", 'exporter="otlp/traces"')
 
     def indices(self) -> set[str]:
         """The names of what its Jaegers keep."""
