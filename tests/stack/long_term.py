@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import time
-import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.stack.backends import ask, until
+from tests.stack.backends import answers, ask
+from tests.stack.programs import end, until_healthy
 from tests.support.backends import free_port
 from tests.support.stack import built
 
+#: Series, time in ms and value.
+Sample = tuple[str, int, float]
 #: What Prometheus makes itself is not in what is pushed.
 PUSHED = '{job="shop",__name__!~".*:.*|ALERTS.*"}'
 
@@ -38,15 +40,15 @@ class LongTerm:
             self._program, f"-httpListenAddr={self.address}", f"-storageDataPath={self.folder / 'long-term'}",
             "-search.latencyOffset=0s", "-search.disableCache",  # tests ask for what came just now
         ]  # fmt: skip
-        with (self.folder / "long-term.log").open("ab") as log:
+        path = self.folder / "long-term.log"
+        with path.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        assert until(lambda: urllib.request.urlopen(f"{self.url}/health", timeout=5).status == 200, bool)
+        until_healthy(self._process, lambda: answers(f"{self.url}/health"), path)
 
     def end(self) -> None:
         """End it, if it runs."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(30)
+            end(self._process)
             self._process = None
 
     def query(self, expression: str) -> list[dict[str, Any]]:
@@ -59,8 +61,8 @@ class LongTerm:
         found = self.query(expression)
         return float(found[0]["value"][1]) if found else 0.0
 
-    def samples(self, selector: str) -> list[tuple[str, int, float]]:
-        """Series, time in ms and value of each sample, as often as it is there."""
+    def samples(self, selector: str) -> list[Sample]:
+        """Each sample, as often as it is there."""
         body = ask(f"{self.url}/api/v1/export", **{"match[]": selector})
         return [
             (named(series["metric"]), at, value)
@@ -74,14 +76,19 @@ def named(labels: dict[str, str]) -> str:
     return json.dumps(labels, sort_keys=True)
 
 
+def newest(found: Iterable[Sample]) -> dict[str, int]:
+    """The time of the newest sample of each series, in ms."""
+    return {name: at for name, at, _ in sorted(found)}
+
+
 def series(url: str, selector: str = PUSHED) -> set[str]:
     """The series that a store has."""
     window = {"start": time.time() - 3600, "end": time.time() + 60}
     return {named(each) for each in json.loads(ask(f"{url}/api/v1/series", **{"match[]": selector}, **window))["data"]}
 
 
-def samples(url: str, selector: str) -> set[tuple[str, int, float]]:
-    """Series, time in ms and value of each sample that Prometheus has of the last hour."""
+def samples(url: str, selector: str) -> set[Sample]:
+    """Each sample that Prometheus has of the last hour."""
     found = json.loads(ask(f"{url}/api/v1/query", query=f"{selector}[1h]"))["data"]["result"]
     return {
         (named(each["metric"]), round(float(at) * 1000), float(value))

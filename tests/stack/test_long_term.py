@@ -17,7 +17,7 @@ from scripts.stack import ROOT
 from tests.stack.backends import Backends, ask, twice, until
 from tests.stack.conftest import StartStack
 from tests.stack.crowd import shop
-from tests.stack.long_term import LongTerm, samples, series
+from tests.stack.long_term import LongTerm, Sample, newest, samples, series
 from tests.stack.test_outages import AWAY_S, RUNS, under_load
 from tests.support.backends import free_port
 from tests.support.server import Start
@@ -33,9 +33,11 @@ pytestmark = pytest.mark.timeout(600)
 def store(tmp_path: Path) -> Iterator[LongTerm]:
     """A running long-term store."""
     started = LongTerm(tmp_path)
-    started.start()
-    yield started
-    started.end()
+    try:
+        started.start()
+        yield started
+    finally:
+        started.end()
 
 
 def through_collector(start_stack: StartStack, store: LongTerm, folder: Path) -> Backends:
@@ -75,12 +77,18 @@ async def test_a_long_term_store_that_was_away_has_what_prometheus_has(
     """Names, labels and samples; who begins anew with each start misses what it had not sent, and counts come right."""
     backends = way(start_stack, store, tmp_path)
     server = shop(serve, tmp_path, backends.stack)
+    prometheus = backends.stack.url("prometheus")
     away_ms: list[float] = []
+
+    def newest_ms() -> int:
+        return max(newest(samples(prometheus, COUNTS)).values(), default=0)
 
     def outage() -> None:
         store.end()
         away_ms.append(time.time() * 1000)
         threading.Event().wait(AWAY_S / 2)
+        if killed == "prometheus":  # with something to lose
+            assert until(newest_ms, lambda seen: seen > away_ms[0]) > away_ms[0]
         if killed:
             backends.stack.end(killed, signal.SIGKILL)
             backends.stack.start(killed)
@@ -90,12 +98,18 @@ async def test_a_long_term_store_that_was_away_has_what_prometheus_has(
 
     finished = await under_load(server, backends, outage)
     server.stop()  # tells its last counts
-    prometheus = backends.stack.url("prometheus")
     assert until(lambda: backends.value(RUNS), lambda seen: seen >= finished) == finished
     assert until(lambda: store.value(RUNS), lambda seen: seen >= finished) == finished
     assert until(lambda: series(store.url) ^ series(prometheus), lambda odd: not odd) == set()
 
-    had, has = samples(prometheus, COUNTS), store.samples(COUNTS)
+    def both() -> tuple[set[Sample], list[Sample]]:
+        return samples(prometheus, COUNTS), store.samples(COUNTS)
+
+    def settled(seen: tuple[set[Sample], list[Sample]]) -> bool:
+        """Each has the last of a series; the counts tell that of the last run, and one more may follow it."""
+        return newest(seen[0]) == newest(seen[1]) if killed == "prometheus" else seen[0] == set(seen[1])
+
+    had, has = until(both, settled)
     missing = had - set(has)
     again = twice([str(each) for each in has])
     told = {"samples": len(had), "missing": len(missing), "twice": again, "runs": finished}
