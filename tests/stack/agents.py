@@ -87,6 +87,21 @@ def spans(trace_id: str, *names: str, failed: bool = False) -> dict[str, Any]:
     return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": made}]}]}
 
 
+def gauges(name: str, series: int) -> dict[str, Any]:
+    """A request of a gauge with so many series."""
+    now = str(time.time_ns())
+    points = [
+        {
+            "timeUnixNano": now, "asDouble": float(number),
+            "attributes": [{"key": "number", "value": {"stringValue": str(number)}}],
+        }
+        for number in range(series)
+    ]  # fmt: skip
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "node"}}]}
+    metrics = [{"name": name, "gauge": {"dataPoints": points}}]
+    return {"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": metrics}]}]}
+
+
 def send(root: str, body: dict[str, Any], context: ssl.SSLContext | None = None, token: str = "") -> None:
     """Hand it over, to the path of its signal, with a token where one is needed."""
     signal_name = {"resourceLogs": "logs", "resourceSpans": "traces", "resourceMetrics": "metrics"}[next(iter(body))]

@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 import time
+import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from scripts.stack import ROOT
+from tests.stack.agents import gauges, send
 from tests.stack.backends import Backends, ask, twice, until
 from tests.stack.conftest import StartStack
 from tests.stack.crowd import shop
@@ -40,12 +42,13 @@ def store(tmp_path: Path) -> Iterator[LongTerm]:
         started.end()
 
 
-def through_collector(start_stack: StartStack, store: LongTerm, folder: Path) -> Backends:
+def through_collector(start_stack: StartStack, store: LongTerm, _: Path, **more: str) -> Backends:
     """The stack with the layer."""
     return start_stack(
         "keep-every-trace", "prometheus-remote-write",
         COLLECTOR_REMOTE_WRITE_ENDPOINT=f"{store.url}/api/v1/write",
         COLLECTOR_REMOTE_WRITE_LOOPBACK=f"127.0.0.1:{free_port()}",
+        **more,
     )  # fmt: skip
 
 
@@ -137,3 +140,49 @@ async def test_a_long_term_store_that_was_away_has_what_prometheus_has(
     own = ask(f"{prometheus}/metrics").decode()
     exemplars = re.findall(r"^prometheus_remote_storage_exemplars_total\{.*\} (\S+)$", own, re.MULTILINE)
     assert [float(each) > 0 for each in exemplars] == [True] * (way is through_prometheus)
+
+
+@pytest.mark.parametrize("away", ["long-term store", "Prometheus"])
+def test_a_full_queue_refuses_and_the_other_takes_a_copy_at_each_attempt(
+    store: LongTerm, start_stack: StartStack, tmp_path: Path, away: str
+) -> None:
+    """Who sends comes again until both have it: Prometheus then has it once, and the store as often as it was sent."""
+    backends = through_collector(start_stack, store, tmp_path, COLLECTOR_QUEUE_BYTES="1000000")
+    exporter = 'exporter="otlphttp/metrics"' if away == "long-term store" else 'exporter="otlp/long-term"'
+    points, most = 2000, 100
+
+    def taken(request: dict[str, object]) -> bool:
+        """Whether it was; the other's queue is empty afterwards."""
+        try:
+            send(backends.stack.url("otlp_http"), request)
+        except urllib.error.HTTPError as error:
+            assert (error.code, b"sending queue is full" in error.read()) == (503, True)
+            return False
+        finally:
+            assert until(lambda: backends.own("otelcol_exporter_queue_size", exporter), lambda seen: not seen) == 0
+        return True
+
+    def sent() -> float:
+        return backends.own("otelcol_exporter_sent_metric_points", exporter)
+
+    if away == "long-term store":
+        store.end()
+    else:
+        backends.stack.end("prometheus")
+    assert any(not taken(gauges("filling", points)) for _ in range(most))
+    before, late = sent(), gauges("late", points)
+    assert [taken(late) for _ in range(3)] == [False] * 3
+    assert sent() - before == 3 * points
+    if away == "long-term store":
+        store.start()
+    else:
+        backends.stack.start("prometheus")
+    assert until(lambda: taken(late), bool)
+    attempts = (sent() - before) / points
+    copies = points * (1 if away == "long-term store" else attempts)
+    prometheus = backends.stack.url("prometheus")
+    had = until(lambda: samples(prometheus, "late"), lambda seen: len(seen) >= points)
+    has = until(lambda: store.samples("late"), lambda seen: len(seen) >= copies)
+    assert len(had) == points
+    assert set(has) == had
+    assert len(has) >= copies
