@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,17 +16,24 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.support.requirements import program
 
+#: Below those that the kernel gives to connections: nobody else takes one between our look and its use.
+_PORTS: Final = range(20_000, 32_000)
+_TURNS: Final = itertools.count(random.SystemRandom().randrange(len(_PORTS)))
+
 
 def free_port() -> int:
-    """A TCP port on loopback that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port on loopback that is free now, and is not given twice soon."""
+    for turn in _TURNS:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", _PORTS[turn % len(_PORTS)]))
+            return int(sock.getsockname()[1])
+    raise AssertionError  # the turns have no end
 
 
 def wait_for_port(port: int, timeout_s: float = 20.0) -> None:
