@@ -40,7 +40,9 @@ def modules() -> list[str]:
 
 def tools_of(name: str) -> tuple[str, ...]:
     """Return the programs that a module is built with."""
-    return ("mvn", "java") if (MODULES / name / "pom.xml").exists() else ("go",)
+    if not (MODULES / name / "pom.xml").exists():
+        return ("go",)
+    return ("mvn", "javac") if any((MODULES / name).glob("*.java")) else ("mvn", "java")
 
 
 def cache() -> Path:
