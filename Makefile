@@ -65,7 +65,7 @@ $(PEERS)/.ready: requirements/peers.txt
 	@touch $@
 
 soak: $(READY)  ## the tests at their full sizes
-	@STX_SOAK=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@SOAK=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 stack:  ## build the backends that tests talk to, from Go and Maven modules (minutes, once)
 	@$(PYTHON) scripts/stack_build.py

@@ -2,7 +2,7 @@
 
 A module is one of Go (go.mod, go.sum) or of Maven: pom.xml, the hashes of the jars that it brings (jars.sha256), and a
 script for each program (NAME.sh), with the Java beside it that it runs from the source. Each is built once for what its
-files hold and for the Go that builds it, into NAME-HASH/ in a folder of the user (`STX_STACK_CACHE`, else
+files hold and for the Go that builds it, into NAME-HASH/ in a folder of the user (`STACK_CACHE`, else
 `streamlit-extension/stack` in the cache of the user), so that another checkout finds it; the folder is printed. What
 nobody has used for a month goes when something is built.
 """
@@ -47,7 +47,7 @@ def tools_of(name: str) -> tuple[str, ...]:
 
 def cache() -> Path:
     """Return the folder of all that was built."""
-    chosen = os.environ.get("STX_STACK_CACHE")
+    chosen = os.environ.get("STACK_CACHE")
     if chosen:
         return Path(chosen).absolute()
     of_user = os.environ.get("XDG_CACHE_HOME", "")

@@ -56,7 +56,7 @@ class Line:
         """Call it, with ports that nobody has unless some are given."""
         ports = [f"--port={name}={free_port()}" for name in PORTS] if command == "up" and not words else []
         line = [sys.executable, str(ROOT / "scripts/stack.py"), command, f"--folder={self.folder}", *ports, *words]
-        environ = {**os.environ, "STX_STACK_CACHE": str(self.cache), **self.environ}
+        environ = {**os.environ, "STACK_CACHE": str(self.cache), **self.environ}
         return subprocess.Popen(line, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def __call__(self, command: str, *words: str) -> tuple[int, str, list[str]]:
@@ -75,7 +75,7 @@ class Line:
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     """The command with stand-ins for the programs; whatever is left is ended."""
     cache = tmp_path / "cache"
-    monkeypatch.setenv("STX_STACK_CACHE", str(cache))
+    monkeypatch.setenv("STACK_CACHE", str(cache))
     for each in PROGRAMS:
         folder = stack_build.folder_of(each.module)
         folder.mkdir(parents=True, exist_ok=True)

@@ -157,7 +157,7 @@ def test_a_read_only_root_is_enough(stages: list[dict[str, Any]], tmp_path: Path
 
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(
-    not (in_ci() or os.environ.get("STX_SOAK")), reason="installs 70 packages: in CI and by `make soak` alone"
+    not (in_ci() or os.environ.get("SOAK")), reason="installs 70 packages: in CI and by `make soak` alone"
 )
 def test_the_steps_build_what_the_image_holds(stages: list[dict[str, Any]], tmp_path: Path) -> None:
     """The first stage's COPY and RUN, with nothing but the build context, make an environment that has the command."""

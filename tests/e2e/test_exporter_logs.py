@@ -16,7 +16,7 @@ from tests.support.backends import free_port
 from tests.support.otlp import OtlpReceiver
 from tests.support.server import Start
 
-AWAY_S = 130 if os.environ.get("STX_SOAK") else 8
+AWAY_S = 130 if os.environ.get("SOAK") else 8
 SCRIPT = """
 import logging
 import streamlit as st

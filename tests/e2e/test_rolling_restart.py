@@ -59,7 +59,7 @@ backend replicas
 """
 ROOT = Path(__file__).parents[2]
 REQUESTS_PER_S = 200
-RESTARTS = 20 if os.environ.get("STX_SOAK") else 2
+RESTARTS = 20 if os.environ.get("SOAK") else 2
 BROWSERS = 50
 ENVIRONMENT = {
     "STX_PRE_DRAIN_S": "2",
@@ -202,7 +202,7 @@ async def test_a_rolling_restart_fails_no_request_and_loses_no_record(
             await asyncio.sleep(0.5)  # haproxy looks every 200 ms
     assert set(seen.results) == {"200"}, seen.results
     assert seen.results["200"] > RESTARTS * 100
-    if os.environ.get("STX_SOAK"):
+    if os.environ.get("SOAK"):
         print(f"{seen.results['200']} requests, {seen.results['200'] / seen.took_s:.0f} a second")
         assert seen.results["200"] >= 0.95 * REQUESTS_PER_S * seen.took_s, "the load did not reach its rate"
     assert {code for codes in crowd.codes.values() for code in codes} == {1012}

@@ -36,7 +36,7 @@ from streamlit_extension.health.model import (
 from streamlit_extension.health.service import HealthService
 from tests.support.faults import kill_thread
 
-CYCLES = 10_000 if os.environ.get("STX_SOAK") else 1_000
+CYCLES = 10_000 if os.environ.get("SOAK") else 1_000
 PATIENT_S = 30.0
 OK, FAILED = CheckResult(Outcome.OK), CheckResult(Outcome.FAILED, error="OperationalError: gone")
 
@@ -452,7 +452,7 @@ def resources() -> tuple[int, int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="reads open descriptors where Linux shows them")
-@pytest.mark.timeout(600 if os.environ.get("STX_SOAK") else 180)
+@pytest.mark.timeout(600 if os.environ.get("SOAK") else 180)
 def test_many_cycles_leave_threads_descriptors_and_memory_where_they_were(
     running: HealthService, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from otel.records import DropReason, LogFact, Signal
 from tests.support.faults import GRPC_FAULTS, HTTP_FAULTS
 from tests.support.otlp import OtlpReceiver, attributes, wait_until
 
-SOAK = bool(os.environ.get("STX_SOAK"))
+SOAK = bool(os.environ.get("SOAK"))
 FAULTS_S = 60.0 if SOAK else 6.0
 PRODUCERS = 3
 FIGURES = ("emitted", "delivered", "dropped", "spooled", "queued")

@@ -24,7 +24,7 @@ from tests.stack.test_outages import AWAY_S, RUNS, logged, under_load
 from tests.support.backends import free_port
 from tests.support.server import Start
 
-SOAK = bool(os.environ.get("STX_SOAK"))
+SOAK = bool(os.environ.get("SOAK"))
 BROKER_AWAY_S = 30.0 if SOAK else AWAY_S
 SASL = 'mechanism: SCRAM-SHA-512\nusername: {}\npassword: "{}"\n'
 pytestmark = pytest.mark.timeout(600)

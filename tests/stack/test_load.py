@@ -14,7 +14,7 @@ from tests.stack.backends import until
 from tests.stack.conftest import StartStack
 from tests.support.stack import built
 
-SOAK = bool(os.environ.get("STX_SOAK"))
+SOAK = bool(os.environ.get("SOAK"))
 SECONDS = 30 if SOAK else 10
 SPANS_A_SECOND = 5000
 #: The least share of them that has to be sent: the generator gives up what it can't send in time on a busy machine.

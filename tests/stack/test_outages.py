@@ -20,7 +20,7 @@ from tests.stack.crowd import SERVICE, crowd, ran, shop
 from tests.support.server import Server, Start
 
 #: How long it is away.
-AWAY_S = 60.0 if os.environ.get("STX_SOAK") else 5.0
+AWAY_S = 60.0 if os.environ.get("SOAK") else 5.0
 DECISION_WAIT_S = 2.0
 #: Of all records, how many may come twice when nobody is killed.
 TWICE_SHARE = 0.005

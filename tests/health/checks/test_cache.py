@@ -26,7 +26,7 @@ from streamlit_extension.health.model import Outcome
 from tests.support.backends import Redis, free_port
 from tests.support.server import Answer, Start
 
-CYCLES = 10_000 if os.environ.get("STX_SOAK") else 1_000
+CYCLES = 10_000 if os.environ.get("SOAK") else 1_000
 
 
 def eventually(holds: Callable[[], bool], timeout_s: float = 20.0) -> None:
@@ -231,7 +231,7 @@ def test_a_url_that_changes_is_asked_from_then_on(redis_server: Redis) -> None:
     check.close()
 
 
-@pytest.mark.timeout(600 if os.environ.get("STX_SOAK") else 180)
+@pytest.mark.timeout(600 if os.environ.get("SOAK") else 180)
 def test_thousands_of_checks_leave_connections_threads_and_descriptors_where_they_were(
     redis_server: Redis, client: Any
 ) -> None:

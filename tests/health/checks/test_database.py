@@ -28,7 +28,7 @@ from streamlit_extension.health.model import CheckResult, Outcome
 from tests.support.backends import Postgres, free_port
 
 #: Cycles of a leak test.
-CYCLES = 10_000 if os.environ.get("STX_SOAK") else 1_000
+CYCLES = 10_000 if os.environ.get("SOAK") else 1_000
 SECRET = "hunter2-Geheim/§"
 
 Make = Callable[..., sqlalchemy.Engine]
@@ -452,7 +452,7 @@ def counts(postgres: Postgres) -> tuple[int, int, int]:
     return clients(postgres), threading.active_count(), psutil.Process().num_fds()
 
 
-@pytest.mark.timeout(900 if os.environ.get("STX_SOAK") else 180)
+@pytest.mark.timeout(900 if os.environ.get("SOAK") else 180)
 @pytest.mark.parametrize("kind", ["psycopg", "psycopg without pool", "asyncpg", "sqlite", "aiosqlite"])
 def test_thousands_of_checks_leave_connections_threads_and_descriptors_where_they_were(
     postgres: Postgres, engine: Make, tmp_path: Path, kind: str

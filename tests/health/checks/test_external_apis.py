@@ -19,7 +19,7 @@ from streamlit_extension.health.model import Outcome
 from tests.support.backends import free_port
 
 #: Cycles of a leak test.
-CYCLES = 10_000 if os.environ.get("STX_SOAK") else 1_000
+CYCLES = 10_000 if os.environ.get("SOAK") else 1_000
 #: More than any test here should ever take, in seconds; only what hangs takes so long.
 LONG_S = 60.0
 
@@ -469,7 +469,7 @@ def test_no_path_breaks_out_of_the_request_line(service: Start, path: str) -> No
 # -- bounds ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(600 if os.environ.get("STX_SOAK") else 180)
+@pytest.mark.timeout(600 if os.environ.get("SOAK") else 180)
 def test_thousands_of_checks_leave_threads_and_descriptors_where_they_were(service: Start) -> None:
     """Neither success nor failure leaves a socket, a timer or a thread."""
     api = service(answering("HTTP/1.1 200 OK"))

@@ -105,7 +105,7 @@ def test_flipped_bytes(tmp_path: Path, suffix: str) -> None:
     ids = corpse(tmp_path / "whole", checkpointed=suffix == ".db")
     chance = random.Random(5)
     size = next((tmp_path / "whole").glob(f"*{suffix}")).stat().st_size
-    places = [*range(0, 100, 5), *(chance.randrange(size) for _ in range(600 if os.environ.get("STX_SOAK") else 40))]
+    places = [*range(0, 100, 5), *(chance.randrange(size) for _ in range(600 if os.environ.get("SOAK") else 40))]
     for place in places:
         folder = tmp_path / f"{place}"
         shutil.copytree(tmp_path / "whole", folder)

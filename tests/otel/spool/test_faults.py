@@ -20,7 +20,7 @@ from tests.support.faults import GRPC_FAULTS, HTTP_FAULTS
 from tests.support.otlp import OtlpReceiver
 from tests.support.spooling import batch, commit
 
-SOAK = bool(os.environ.get("STX_SOAK"))
+SOAK = bool(os.environ.get("SOAK"))
 FAULTS_S = 60.0 if SOAK else 6.0
 OUTAGE_S = 30.0 if SOAK else 3.0
 PACE_S = 0.1

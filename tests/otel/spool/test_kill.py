@@ -20,7 +20,7 @@ from otel.records import Signal
 from otel.spool import Spool
 from tests.support.otlp import OtlpReceiver, Reply
 
-ROUNDS = 200 if os.environ.get("STX_SOAK") else 20
+ROUNDS = 200 if os.environ.get("SOAK") else 20
 
 PROGRAM = textwrap.dedent(
     """

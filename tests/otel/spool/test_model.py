@@ -235,7 +235,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
 
 SpoolMachine.TestCase.settings = settings(
-    max_examples=400 if os.environ.get("STX_SOAK") else 25,
+    max_examples=400 if os.environ.get("SOAK") else 25,
     stateful_step_count=40,
     deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # every step writes files: shrinking takes too long

@@ -24,7 +24,7 @@ from tests.otel.spool.test_damage import mounted
 from tests.otel.store.conftest import Place
 from tests.support.storing import SECOND, fact, logs_batch, now_ns, run, traces_batch
 
-ROUNDS = 50 if os.environ.get("STX_SOAK") else 6
+ROUNDS = 50 if os.environ.get("SOAK") else 6
 
 PROGRAM = """
 import sys

@@ -146,7 +146,7 @@ WATCHER.add_listener(tell)
 @pytest.mark.timeout(1800)
 async def test_reruns_leave_nothing_behind(trace_server: StartTraced, script: Callable[[str], Path]) -> None:
     """After many reruns there are as many threads, descriptors, handlers and objects as before, and no warning."""
-    warm, reruns = 50, 10_000 if os.environ.get("STX_SOAK") else 400
+    warm, reruns = 50, 10_000 if os.environ.get("SOAK") else 400
     more = f"WARM, RERUNS = {warm}, {reruns}\n" + COUNT
     traced = trace_server(script(SCRIPT), *OPTIONS, more=more)
     async with StreamlitClient(traced.url) as client:
